@@ -1,0 +1,1 @@
+//! Machines made of Linux namespaces and cgroups on this host.

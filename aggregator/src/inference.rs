@@ -1,0 +1,167 @@
+//! Infers from who talks to whom, and how often, what each machine is and needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::{
+    clock::Timestamp,
+    id::{AppName, VmId, WindowId},
+    mix::EffectiveMix,
+    units::{Bytes, Millicores},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::hypervisor::Allocation;
+
+/// A figure with its 95 % interval.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rate {
+    /// Events per second.
+    pub per_second: f64,
+    /// Lower bound.
+    pub lower: f64,
+    /// Upper bound.
+    pub upper: f64,
+}
+
+/// One end of an edge.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Party {
+    /// An application on a machine in the inventory; `None` if the application is not known.
+    Machine {
+        /// The machine.
+        vm: VmId,
+        /// The application.
+        application: Option<AppName>,
+    },
+    /// An address outside the inventory: a physical peer, a visitor.
+    External {
+        /// The address, without a port that changes with every connection.
+        address: std::net::IpAddr,
+    },
+}
+
+/// Who calls whom, on which port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EdgeKey {
+    /// Who opened the connections.
+    pub client: Party,
+    /// Who answered.
+    pub server: Party,
+    /// The port that answered.
+    pub port: u16,
+}
+
+/// How often, over one window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Edge {
+    /// New connections.
+    pub connections: Rate,
+    /// Different connections seen, from either end, each once.
+    pub seen: u64,
+    /// Connections open on average.
+    pub open_mean: f64,
+    /// Both ends reported it.
+    pub both_ends: bool,
+    /// Share of what was due that was seen.
+    pub coverage: f64,
+    /// The records it was inferred from.
+    pub records: Vec<String>,
+}
+
+/// What one application needs on one machine, over the windows held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Need {
+    /// CPU on average.
+    pub cpu_mean: Millicores,
+    /// CPU at its peak.
+    pub cpu_peak: Millicores,
+    /// Resident memory at its peak.
+    pub memory_peak: Bytes,
+    /// Bytes written to storage per second; `None` if unknown.
+    pub written_per_second: Option<f64>,
+}
+
+/// A claim and what it rests on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Whether it holds.
+    pub holds: bool,
+    /// Why, or why not, for people.
+    pub reason: String,
+}
+
+/// How a machine could be changed for the better.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Opportunity {
+    /// It can carry more applications.
+    MixUp {
+        /// Share of CPU free at peak.
+        cpu_headroom: f64,
+        /// Share of memory free at peak.
+        memory_headroom: f64,
+    },
+    /// It runs an application that could leave it.
+    MixDown {
+        /// Which.
+        application: AppName,
+        /// Why.
+        reason: String,
+    },
+    /// It is given more than it needs.
+    Shrink {
+        /// What would do.
+        to: Allocation,
+    },
+}
+
+/// What the windows say of one machine: separate claims, not one of several.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Its name.
+    pub name: String,
+    /// It has an enrolled agent that reports.
+    pub has_agent: bool,
+    /// Uses resources of its host.
+    pub active: Claim,
+    /// Works in concert with others.
+    pub participating: Claim,
+    /// Guest and hypervisor agree about it.
+    pub trusted: Claim,
+    /// May be changed; the reason says what keeps it from it.
+    pub candidate: Claim,
+    /// How it could be changed.
+    pub opportunities: Vec<Opportunity>,
+    /// Share of the samples due that came.
+    pub coverage: f64,
+    /// What it is given.
+    pub allocation: Allocation,
+    /// CPU it uses at peak, by the larger of guest and hypervisor; `None` if unknown.
+    pub cpu_peak: Option<Millicores>,
+    /// CPU it uses on average; `None` if unknown.
+    pub cpu_mean: Option<Millicores>,
+    /// Memory it uses at peak; `None` if unknown.
+    pub memory_peak: Option<Bytes>,
+    /// What it runs; `None` if unknown.
+    pub mix: Option<EffectiveMix>,
+    /// What each application on it needs, listed or not.
+    pub needs: BTreeMap<AppName, Need>,
+    /// Ports each application listens on.
+    pub listens: BTreeMap<AppName, BTreeSet<u16>>,
+}
+
+/// All that is known after a window.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Findings {
+    /// The window; `None` before the first.
+    pub window: Option<WindowId>,
+    /// When it closed.
+    pub closed_at: Timestamp,
+    /// The machines.
+    pub machines: BTreeMap<VmId, Standing>,
+    /// Who talks to whom.
+    pub edges: Vec<(EdgeKey, Edge)>,
+    /// Disagreements and oddities a person may like to know.
+    pub remarks: Vec<String>,
+}

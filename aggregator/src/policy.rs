@@ -1,0 +1,255 @@
+//! What the operator decided beforehand: windows, thresholds, budgets. Written by `sinterctl
+//! policy set`, checked once, then trusted by the reasoning.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// What a trial or an audit said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// At or above every threshold.
+    Passed,
+    /// Below one.
+    Failed,
+    /// Too little was seen to say.
+    Unproven,
+}
+
+/// Who says yes to a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Approval {
+    /// A person.
+    Manual,
+    /// The policy itself.
+    Automatic,
+}
+
+/// How a proven mix goes live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Promotion {
+    /// The list goes to the live machine; the clone goes.
+    InPlace,
+    /// The clone takes the machine's place.
+    Swap,
+}
+
+/// All that may be set. Shares are of 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// Length of a sampling window, in seconds.
+    pub window_seconds: u64,
+    /// Time between two samples of an agent, in milliseconds.
+    pub sample_period_ms: u64,
+    /// Full windows needed before anything is inferred to act on.
+    pub windows_needed: usize,
+    /// Below this coverage a machine or an edge is shown but not acted on.
+    pub coverage_minimum: f64,
+    /// CPU share above which a machine is active, by the hypervisor's figures.
+    pub active_cpu_share: f64,
+    /// Connections and exchanges per second above which two machines communicate.
+    pub communicates_per_second: f64,
+    /// Rate per second below which an application counts as unused.
+    pub unused_per_second: f64,
+    /// Share of every resource that stays free at peak.
+    pub headroom: f64,
+    /// Margin over the observed peak when an allocation is lowered.
+    pub shrink_margin: f64,
+    /// Least share by which an allocation must fall to be worth it.
+    pub shrink_minimum: f64,
+    /// Least memory a machine keeps, in MiB.
+    pub memory_floor_mib: u64,
+    /// Least gain per disruption, in cost units; 0 or less is refused.
+    pub gain_per_disruption: f64,
+    /// How far guest and hypervisor may differ in CPU and traffic, as a share.
+    pub trust_tolerance: f64,
+    /// Share of machines above which a peer counts as shared infrastructure.
+    pub shared_infrastructure_share: f64,
+    /// How long a trial lasts, in seconds.
+    pub trial_seconds: u64,
+    /// Least share of probes that must succeed.
+    pub trial_success_minimum: f64,
+    /// Most a 95th percentile of the time to answer may be, in milliseconds.
+    pub trial_latency_ms: u64,
+    /// Most CPU and memory the clone may use of what it is given.
+    pub trial_use_maximum: f64,
+    /// How long an agent may take to apply a list, or a clone to come up, in seconds.
+    pub patience_seconds: u64,
+    /// Windows an audit watches.
+    pub audit_windows: usize,
+    /// Share by which served rates may fall below the baseline before it is a regression.
+    pub audit_tolerance: f64,
+    /// Windows a machine is left alone after a plan touched it.
+    pub cooldown_windows: u64,
+    /// Plans that may run at once.
+    pub plans_at_once: usize,
+    /// Who says yes.
+    pub approval: Approval,
+    /// How a mix goes live.
+    pub promotion: Promotion,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            window_seconds: 300,
+            sample_period_ms: 10_000,
+            windows_needed: 3,
+            coverage_minimum: 0.95,
+            active_cpu_share: 0.001,
+            communicates_per_second: 0.01,
+            unused_per_second: 0.001,
+            headroom: 0.30,
+            shrink_margin: 0.20,
+            shrink_minimum: 0.25,
+            memory_floor_mib: 32,
+            gain_per_disruption: 0.05,
+            trust_tolerance: 0.25,
+            shared_infrastructure_share: 0.5,
+            trial_seconds: 60,
+            trial_success_minimum: 0.99,
+            trial_latency_ms: 500,
+            trial_use_maximum: 0.9,
+            patience_seconds: 120,
+            audit_windows: 3,
+            audit_tolerance: 0.2,
+            cooldown_windows: 12,
+            plans_at_once: 1,
+            approval: Approval::Manual,
+            promotion: Promotion::InPlace,
+        }
+    }
+}
+
+/// A value nobody can work with.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[error("{field} is {value}; {remedy}")]
+pub struct BadPolicy {
+    /// Which field.
+    pub field: &'static str,
+    /// What was written.
+    pub value: String,
+    /// What may be written.
+    pub remedy: String,
+}
+
+impl Policy {
+    /// The policy of a demonstration on one machine: windows of 10 s, and short trials.
+    #[must_use]
+    pub fn demonstration() -> Self {
+        Self {
+            window_seconds: 10,
+            sample_period_ms: 1_000,
+            windows_needed: 2,
+            coverage_minimum: 0.8,
+            trial_seconds: 8,
+            patience_seconds: 30,
+            audit_windows: 2,
+            cooldown_windows: 3,
+            trust_tolerance: 0.5,
+            ..Self::default()
+        }
+    }
+
+    /// Length of a sampling window.
+    #[must_use]
+    pub const fn window(&self) -> Duration {
+        Duration::from_secs(self.window_seconds)
+    }
+
+    /// Time between two samples.
+    #[must_use]
+    pub const fn sample_period(&self) -> Duration {
+        Duration::from_millis(self.sample_period_ms)
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    ///
+    /// The first value nobody can work with.
+    pub fn check(&self) -> Result<(), BadPolicy> {
+        let shares = [
+            ("coverage_minimum", self.coverage_minimum),
+            ("active_cpu_share", self.active_cpu_share),
+            ("headroom", self.headroom),
+            ("shrink_minimum", self.shrink_minimum),
+            ("shared_infrastructure_share", self.shared_infrastructure_share),
+            ("trial_success_minimum", self.trial_success_minimum),
+            ("trial_use_maximum", self.trial_use_maximum),
+            ("audit_tolerance", self.audit_tolerance),
+        ];
+        for (field, value) in shares {
+            require(field, value, (0.0..=1.0).contains(&value), "write a share from 0 to 1")?;
+        }
+        let positive = [
+            ("communicates_per_second", self.communicates_per_second),
+            ("unused_per_second", self.unused_per_second),
+            ("shrink_margin", self.shrink_margin),
+            ("gain_per_disruption", self.gain_per_disruption),
+            ("trust_tolerance", self.trust_tolerance),
+        ];
+        for (field, value) in positive {
+            let right = value.is_finite() && value > 0.0;
+            require(field, value, right, "write a number above 0")?;
+        }
+        let window_ms = self.window_seconds.saturating_mul(1000);
+        let period = self.sample_period_ms;
+        require(
+            "sample_period_ms",
+            period,
+            (100..=3_600_000).contains(&period),
+            "write 100 to 3600000",
+        )?;
+        let room = window_ms >= period.saturating_mul(2);
+        require("window_seconds", self.window_seconds, room, "write at least two sample periods")?;
+        let within_a_day = self.window_seconds <= 86_400;
+        require("window_seconds", self.window_seconds, within_a_day, "write at most a day, 86400")?;
+        require("windows_needed", self.windows_needed, self.windows_needed > 0, "write 1 or more")?;
+        require("audit_windows", self.audit_windows, self.audit_windows > 0, "write 1 or more")?;
+        require("plans_at_once", self.plans_at_once, self.plans_at_once > 0, "write 1 or more")?;
+        require("trial_seconds", self.trial_seconds, self.trial_seconds > 0, "write 1 or more")?;
+        let patience = self.patience_seconds;
+        require("patience_seconds", patience, patience > 0, "write 1 or more")
+    }
+}
+
+fn require(
+    field: &'static str,
+    value: impl std::fmt::Display,
+    right: bool,
+    remedy: &str,
+) -> Result<(), BadPolicy> {
+    if right {
+        return Ok(());
+    }
+    Err(BadPolicy { field, value: value.to_string(), remedy: remedy.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_right() {
+        assert_eq!(Policy::default().check(), Ok(()));
+        assert_eq!(Policy::demonstration().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_share_above_one_is_named_with_its_remedy() {
+        let bad = Policy { headroom: 1.5, ..Policy::default() }.check().unwrap_err();
+        assert_eq!(bad.to_string(), "headroom is 1.5; write a share from 0 to 1");
+    }
+
+    #[test]
+    fn a_window_no_agent_can_fill_is_refused() {
+        let bad = Policy { window_seconds: 5, ..Policy::default() }.check().unwrap_err();
+        assert_eq!(bad.field, "window_seconds");
+    }
+}

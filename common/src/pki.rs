@@ -1,0 +1,1 @@
+//! Certificates: the authority, what it issues, and who a certificate speaks for.

@@ -1,0 +1,1 @@
+//! Signs and opens configuration lists: Ed25519 over the exact bytes, verified before they are read.
