@@ -25,7 +25,12 @@ mod generated {
                 tonic::include_proto!("sinter.agent.v1");
             }
         }
+        pub mod admin {
+            pub mod v1 {
+                tonic::include_proto!("sinter.admin.v1");
+            }
+        }
     }
 }
 
-pub use generated::sinter::{agent, types};
+pub use generated::sinter::{admin, agent, types};
