@@ -4,7 +4,7 @@
 //! Proposed ─> Approved ─> Assembling ─> Trying ─> Promoting ─> Auditing ─> Completing ─> Completed
 //!     │           │            │           │          │            │
 //!     v           v            └───────────┴──────────┴────────────┴─> RollingBack ─> RolledBack
-//!  Rejected    Cancelled                                                    └─> Stranded
+//!  Rejected    Superseded                                                   └─> Stranded
 //! ```
 //!
 //! The stage is never stored: it is what the stored events add up to, and so is what to do next.
@@ -13,7 +13,10 @@
 //! done, so that a crash between the two is seen. The way back undoes every step that was asked
 //! for, last first, whether it was done or not: every undo may be made twice and of nothing.
 
-use common::{clock::Timestamp, id::VmId};
+use common::{
+    clock::Timestamp,
+    id::{AppName, VmId},
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -21,6 +24,34 @@ use crate::{
     plan::{Phase, Plan},
     policy::Verdict,
 };
+
+/// A figure that a trial or an audit took, and what it was held against.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// What was measured, such as `answered on port 8080`.
+    pub name: String,
+    /// The figure; `None` if it could not be taken.
+    pub value: Option<f64>,
+    /// Its unit, such as `ms`.
+    pub unit: String,
+    /// What it was held against, for people, such as `at most 500`.
+    pub threshold: String,
+    /// Whether it was right.
+    pub passed: bool,
+}
+
+/// How often an application answered before anything was changed: what an audit holds against.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Served {
+    /// The application.
+    pub application: AppName,
+    /// The port it answers on.
+    pub port: u16,
+    /// New connections per second, from all clients together.
+    pub per_second: f64,
+    /// Connections open on average, from all clients together.
+    pub open_mean: f64,
+}
 
 /// What was decided, asked for, or has happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +74,11 @@ pub enum Event {
         /// What changed.
         reason: String,
     },
+    /// What was served before the first step, for the audit to hold the new mix against.
+    Baselined {
+        /// By application and port.
+        served: Vec<Served>,
+    },
     /// We ask for a step.
     Asked {
         /// Its place in the plan.
@@ -59,6 +95,12 @@ pub enum Event {
         step: usize,
         /// What it said.
         verdict: Verdict,
+        /// Why, for people.
+        #[serde(default)]
+        reasons: Vec<String>,
+        /// What it was decided from.
+        #[serde(default)]
+        measurements: Vec<Measurement>,
     },
     /// It cannot go on: all that was asked for is undone from here.
     Abandoned {
@@ -81,6 +123,11 @@ pub enum Event {
         step: usize,
         /// Why.
         cause: String,
+    },
+    /// A person looked at a stranded plan: its way back is taken up again.
+    Resumed {
+        /// Who.
+        by: String,
     },
 }
 
@@ -182,7 +229,10 @@ enum Position {
     },
     Rejected,
     Superseded,
-    Stranded,
+    /// As `Back`, but a person must look before it goes on.
+    Stranded {
+        left: usize,
+    },
 }
 
 impl Course {
@@ -231,7 +281,7 @@ impl Course {
             Position::Back { .. } => Stage::RollingBack,
             Position::Rejected => Stage::Rejected,
             Position::Superseded => Stage::Superseded,
-            Position::Stranded => Stage::Stranded,
+            Position::Stranded { .. } => Stage::Stranded,
         }
     }
 
@@ -256,6 +306,24 @@ impl Course {
         )
     }
 
+    /// What the trial or the audit that is to be done next has said already: after a restart it
+    /// is not held again.
+    #[must_use]
+    pub const fn judged(&self) -> Option<Verdict> {
+        match self.position {
+            Position::Forward { judged, .. } => judged,
+            _ => None,
+        }
+    }
+
+    /// Whether it can still be abandoned. Not once only the clearing up is left: a mix that
+    /// passed its audit stays, however the hypervisor takes the removal of the clone.
+    #[must_use]
+    pub fn may_turn_back(&self) -> bool {
+        let Position::Forward { done, .. } = &self.position else { return false };
+        self.phases.iter().skip(*done).any(|phase| *phase != Phase::Completion)
+    }
+
     /// Takes an event in.
     ///
     /// # Errors
@@ -270,12 +338,15 @@ impl Course {
             (Proposed | Forward { done: 0, asked: false, .. }, Event::Superseded { .. }) => {
                 Position::Superseded
             }
+            (Forward { done: 0, asked: false, .. }, Event::Baselined { .. }) => {
+                self.position.clone()
+            }
             (Forward { done, asked: false, .. }, Event::Asked { step })
                 if step == done && *done < steps =>
             {
                 Forward { done: *done, asked: true, judged: None }
             }
-            (Forward { done, asked: true, judged: None }, Event::Judged { step, verdict })
+            (Forward { done, asked: true, judged: None }, Event::Judged { step, verdict, .. })
                 if step == done && self.is_judged(*done) =>
             {
                 Forward { done: *done, asked: true, judged: Some(*verdict) }
@@ -285,7 +356,7 @@ impl Course {
             {
                 Forward { done: done + 1, asked: false, judged: None }
             }
-            (Forward { done, asked, .. }, Event::Abandoned { .. }) if *done < steps => {
+            (Forward { done, asked, .. }, Event::Abandoned { .. }) if self.may_turn_back() => {
                 Back { left: done + usize::from(*asked), asked: false }
             }
             (Back { left, asked: false }, Event::UndoAsked { step })
@@ -297,7 +368,10 @@ impl Course {
                 Back { left: left - 1, asked: false }
             }
             (Back { left, asked: true }, Event::Stranded { step, .. }) if *step == left - 1 => {
-                Position::Stranded
+                Position::Stranded { left: *left }
+            }
+            (Position::Stranded { left }, Event::Resumed { .. }) => {
+                Back { left: *left, asked: false }
             }
             _ => return Err(OutOfTurn { stage: self.stage(), event: event.clone() }),
         };
@@ -332,6 +406,23 @@ mod tests {
         Event::Approved { by: "ann".into() }
     }
 
+    fn judged(step: usize, verdict: Verdict) -> Event {
+        Event::Judged { step, verdict, reasons: Vec::new(), measurements: Vec::new() }
+    }
+
+    /// Approved, and the first `done` steps done.
+    fn after(done: usize) -> Course {
+        let mut course = taken(&[approved()]);
+        for step in 0..done {
+            course.take(&Event::Asked { step }).unwrap();
+            if matches!(step, 1 | 3) {
+                course.take(&judged(step, Verdict::Passed)).unwrap();
+            }
+            course.take(&Event::Done { step }).unwrap();
+        }
+        course
+    }
+
     #[test]
     fn a_failed_trial_is_never_promoted() {
         let mut course = taken(&[
@@ -339,7 +430,7 @@ mod tests {
             Event::Asked { step: 0 },
             Event::Done { step: 0 },
             Event::Asked { step: 1 },
-            Event::Judged { step: 1, verdict: Verdict::Failed },
+            judged(1, Verdict::Failed),
         ]);
         assert!(course.take(&Event::Done { step: 1 }).is_err());
         course.take(&Event::Abandoned { cause: "too slow".into() }).unwrap();
@@ -374,5 +465,32 @@ mod tests {
     fn an_abandoned_plan_that_touched_nothing_is_rolled_back_at_once() {
         let course = taken(&[approved(), Event::Abandoned { cause: "cancelled".into() }]);
         assert_eq!(course.stage(), Stage::RolledBack);
+    }
+
+    #[test]
+    fn a_verdict_outlives_a_crash() {
+        let mut course = after(1);
+        course.take(&Event::Asked { step: 1 }).unwrap();
+        course.take(&judged(1, Verdict::Passed)).unwrap();
+        assert_eq!((course.next(), course.judged()), (Next::Do(1), Some(Verdict::Passed)));
+    }
+
+    #[test]
+    fn a_mix_that_passed_its_audit_is_not_turned_back() {
+        let abandoned = Event::Abandoned { cause: "cancelled".into() };
+        assert!(after(3).take(&abandoned).is_ok());
+        assert!(after(4).take(&abandoned).is_err());
+        assert!(after(5).take(&abandoned).is_err());
+    }
+
+    #[test]
+    fn a_stranded_plan_goes_on_back_once_a_person_looked() {
+        let mut course = after(3);
+        course.take(&Event::Abandoned { cause: "refused".into() }).unwrap();
+        course.take(&Event::UndoAsked { step: 2 }).unwrap();
+        course.take(&Event::Stranded { step: 2, cause: "no answer".into() }).unwrap();
+        assert_eq!((course.stage(), course.next()), (Stage::Stranded, Next::Rest));
+        course.take(&Event::Resumed { by: "ann".into() }).unwrap();
+        assert_eq!((course.stage(), course.next()), (Stage::RollingBack, Next::Undo(2)));
     }
 }
