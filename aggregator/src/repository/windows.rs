@@ -1,0 +1,222 @@
+//! Committed windows. A window's result and the end of its samples are one commit, so that what was
+//! acknowledged is counted exactly once, whatever happens in between.
+
+use std::collections::BTreeMap;
+
+use common::{
+    clock::Timestamp,
+    id::{AgentId, VmId, WindowId},
+    sample::{Observation, SampleId},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{
+    Change, Page, Repository, RepositoryError, Table,
+    rows::{decode, put},
+};
+use crate::{inference::Findings, plan::Planned};
+
+/// A window without its records.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WindowRow {
+    /// Its id.
+    pub id: WindowId,
+    /// When it opened.
+    pub opened_at: Timestamp,
+    /// When it closed.
+    pub closed_at: Timestamp,
+    /// Samples in it.
+    pub samples: u64,
+    /// Records made of them.
+    pub records: u64,
+    /// Share of the samples due that came, by machine.
+    #[serde(default)]
+    pub coverage: BTreeMap<VmId, f64>,
+}
+
+/// What an agent had seen when its last window was committed: the base its next sample amends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Of which machine.
+    pub vm: VmId,
+    /// Whose.
+    pub agent: AgentId,
+    /// The last sample of a committed window.
+    pub last_sealed: SampleId,
+    /// When it reached us.
+    pub received_at: Timestamp,
+    /// What the agent had seen with it.
+    pub observation: Observation,
+}
+
+/// All that one window leaves behind. `R` is what a record is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WindowCommit<R> {
+    /// The window.
+    pub window: WindowRow,
+    /// Its records.
+    pub records: Vec<R>,
+    /// What was found once it was closed.
+    pub findings: Findings,
+    /// What was planned then.
+    pub planned: Planned,
+    /// Per agent with samples in it: how far it goes. Its samples up to there are deleted.
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+impl Repository {
+    /// Commits a window: row, records, findings, plans and checkpoints come to be and its samples
+    /// go, all at once.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not take it; nothing has changed then.
+    pub async fn commit_window<R: Serialize + Sync>(
+        &self,
+        commit: &WindowCommit<R>,
+    ) -> Result<(), RepositoryError> {
+        let window = &commit.window;
+        let key = window_key(window);
+        let mut changes = vec![
+            put(Table::Windows, key.clone(), window)?,
+            put(Table::Records, key.clone(), &commit.records)?,
+            put(Table::Findings, key.clone(), &commit.findings)?,
+            put(Table::Planned, key.clone(), &commit.planned)?,
+            Change::Put {
+                table: Table::WindowIndex,
+                key: window.id.as_str().as_bytes().to_vec(),
+                value: key.into(),
+            },
+        ];
+        for checkpoint in &commit.checkpoints {
+            let key = checkpoint.agent.as_str().as_bytes().to_vec();
+            changes.push(put(Table::Checkpoints, key, checkpoint)?);
+            changes.extend(self.sealed_samples(&checkpoint.agent, checkpoint.last_sealed).await?);
+        }
+        Ok(self.store.commit(changes).await?)
+    }
+
+    /// A window.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer.
+    pub async fn window(&self, id: &WindowId) -> Result<Option<WindowRow>, RepositoryError> {
+        self.of_window(Table::Windows, id).await
+    }
+
+    /// A window's records.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer.
+    pub async fn records<R: DeserializeOwned>(
+        &self,
+        id: &WindowId,
+    ) -> Result<Option<Vec<R>>, RepositoryError> {
+        self.of_window(Table::Records, id).await
+    }
+
+    /// What was found once a window was closed.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer.
+    pub async fn findings(&self, id: &WindowId) -> Result<Option<Findings>, RepositoryError> {
+        self.of_window(Table::Findings, id).await
+    }
+
+    /// What was planned once a window was closed.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer.
+    pub async fn planned(&self, id: &WindowId) -> Result<Option<Planned>, RepositoryError> {
+        self.of_window(Table::Planned, id).await
+    }
+
+    /// Windows, newest first, from where a page before ended.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer.
+    pub async fn windows(
+        &self,
+        from: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Page<WindowRow>, RepositoryError> {
+        self.page(Table::Windows, from, limit).await
+    }
+
+    /// What was found last.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer.
+    pub async fn latest_findings(&self) -> Result<Option<Findings>, RepositoryError> {
+        Ok(self.page(Table::Findings, None, 1).await?.rows.pop())
+    }
+
+    /// What was planned last.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer.
+    pub async fn latest_planned(&self) -> Result<Option<Planned>, RepositoryError> {
+        Ok(self.page(Table::Planned, None, 1).await?.rows.pop())
+    }
+
+    /// How far each agent's samples are in committed windows, and what it had seen by then.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer.
+    pub async fn checkpoints(&self) -> Result<Vec<Checkpoint>, RepositoryError> {
+        self.rows(Table::Checkpoints, &[]).await
+    }
+
+    /// Forgets windows that closed before `then`, with all that belongs to them; says how many.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not take it.
+    pub async fn forget_windows(&self, then: Timestamp) -> Result<usize, RepositoryError> {
+        let from = (u64::MAX - then.as_millis() + 1).to_be_bytes();
+        let mut forgotten = 0;
+        loop {
+            let old = self.store.scan(Table::Windows, &from, &[], 64).await?;
+            let mut changes = Vec::new();
+            for (key, row) in &old {
+                let row: WindowRow = decode(Table::Windows, row)?;
+                for table in [Table::Windows, Table::Records, Table::Findings, Table::Planned] {
+                    changes.push(Change::Delete { table, key: key.clone() });
+                }
+                let key = row.id.as_str().as_bytes().to_vec();
+                changes.push(Change::Delete { table: Table::WindowIndex, key });
+            }
+            if changes.is_empty() {
+                return Ok(forgotten);
+            }
+            forgotten += old.len();
+            self.store.commit(changes).await?;
+        }
+    }
+
+    async fn of_window<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        id: &WindowId,
+    ) -> Result<Option<T>, RepositoryError> {
+        let Some(key) = self.store.get(Table::WindowIndex, id.as_str().as_bytes()).await? else {
+            return Ok(None);
+        };
+        self.row(table, &key).await
+    }
+}
+
+/// Newest first: the complement of the time it closed at, then its id.
+fn window_key(window: &WindowRow) -> Vec<u8> {
+    let mut key = (u64::MAX - window.closed_at.as_millis()).to_be_bytes().to_vec();
+    key.extend_from_slice(window.id.as_str().as_bytes());
+    key
+}
