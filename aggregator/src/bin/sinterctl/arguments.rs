@@ -1,0 +1,328 @@
+//! The words of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Steers a Sinter aggregator.
+///
+/// Exit codes: 0 done; 1 failed; 2 the call's words are wrong; 3 no such thing; 4 not allowed;
+/// 5 the aggregator cannot be reached; 6 refused in the present state, or a value was refused.
+#[derive(Debug, Parser)]
+#[command(name = "sinterctl", version, propagate_version = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// How to print.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+    /// Print again every so many seconds until Ctrl-C.
+    #[arg(long, global = true, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
+    pub(crate) watch: Option<u64>,
+    /// Which aggregator, by its name in the context file; the file's `current` if not given.
+    #[arg(long, global = true, env = "SINTER_CONTEXT")]
+    pub(crate) context: Option<String>,
+    /// The context file; ~/.config/sinter/contexts.toml, or that of a running `dev`, if not given.
+    #[arg(long, global = true, env = "SINTER_CONTEXT_FILE")]
+    pub(crate) context_file: Option<PathBuf>,
+    /// When to colour.
+    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto)]
+    pub(crate) colour: Colour,
+    /// Seconds a call may take.
+    #[arg(long, global = true, default_value_t = 15)]
+    pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Columns for people.
+    Table,
+    /// One JSON document for scripts.
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Colour {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// All machines, with what the last window says of each.
+    Vms,
+    /// One machine.
+    #[command(subcommand)]
+    Vm(VmCommand),
+    /// The physical virtual hosts.
+    Hosts,
+    /// Who talks to whom, how often.
+    Graph,
+    /// The closed sampling windows; with an id, one window's records.
+    Windows {
+        /// A window's id, or `latest`.
+        window: Option<String>,
+    },
+    /// What the last window says: predicates with reasons, remarks, why machines are left alone.
+    Findings,
+    /// The machines that could carry another mix, and why every other could not.
+    Candidates,
+    /// All plans.
+    Plans,
+    /// One plan.
+    #[command(subcommand)]
+    Plan(PlanCommand),
+    /// The configuration lists that were offered.
+    Lists {
+        /// Only those of this machine, by uuid or name.
+        #[arg(long)]
+        vm: Option<String>,
+    },
+    /// The catalogue of applications.
+    #[command(subcommand)]
+    Catalogue(CatalogueCommand),
+    /// Which machines may be changed.
+    #[command(subcommand)]
+    Scope(ScopeCommand),
+    /// What the operator decided beforehand.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Join tokens.
+    #[command(subcommand)]
+    Tokens(TokenCommand),
+    /// Agents.
+    #[command(subcommand)]
+    Agents(AgentCommand),
+    /// What was done, by whom.
+    Audit {
+        /// Check the chain of the whole log instead of printing it.
+        #[arg(long)]
+        verify: bool,
+        /// How many rows, newest first.
+        #[arg(long, default_value_t = 50)]
+        last: u32,
+    },
+    /// Bad input by agent and kind.
+    Refusals,
+    /// Tells what happens as it happens, until Ctrl-C.
+    Watch,
+    /// Prints the completion script of a shell.
+    Completion {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VmCommand {
+    /// All that is known of one machine.
+    Show {
+        /// Its uuid or name.
+        vm: String,
+        /// Its connections too.
+        #[arg(long)]
+        connections: bool,
+        /// Its processes too.
+        #[arg(long)]
+        processes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlanCommand {
+    /// Diff, evidence, predicted effect and course of one plan.
+    Show {
+        /// Its id.
+        plan: String,
+    },
+    /// Says yes.
+    Approve {
+        /// Its id.
+        plan: String,
+        /// The basis that was looked at; refused if it is not the plan's.
+        #[arg(long)]
+        basis: Option<String>,
+        #[command(flatten)]
+        change: Change,
+        /// Stay until the plan ended; exit 0 only if it was completed.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Says no.
+    Reject(Ending),
+    /// Stops a plan and undoes what it did.
+    Cancel(Ending),
+    /// Undoes a plan whose new mix is live.
+    Rollback(Ending),
+    /// Plans on what is known now, under a changed policy if one is given; stores nothing.
+    WhatIf {
+        /// A value of the policy, as `name=value`; may be given again.
+        #[arg(long = "set", value_name = "NAME=VALUE")]
+        set: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ending {
+    /// The plan's id.
+    pub(crate) plan: String,
+    /// Why; stands in the audit log.
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) change: Change,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Change {
+    /// Check all of it, change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Makes the call safe to repeat; a new one each time if not given.
+    #[arg(long)]
+    pub(crate) request_id: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CatalogueCommand {
+    /// Prints it as TOML.
+    Get,
+    /// Replaces it by a TOML file.
+    Set {
+        /// The file; `-` for standard input.
+        file: PathBuf,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ScopeCommand {
+    /// The machines that are left alone, and why.
+    Get,
+    /// Lets a machine be changed.
+    In {
+        /// Its uuid or name.
+        vm: String,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Keeps a machine from being changed.
+    Out {
+        /// Its uuid or name.
+        vm: String,
+        /// Why.
+        #[arg(long, default_value = "")]
+        reason: String,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Prints every value as TOML.
+    Get,
+    /// Changes values.
+    Set {
+        /// A value, as `name=value`.
+        #[arg(required = true, value_name = "NAME=VALUE")]
+        values: Vec<String>,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// All tokens, without their secrets.
+    List,
+    /// Makes one and prints its secret, once.
+    Create {
+        /// A name for people.
+        name: String,
+        /// Hours it is good for.
+        #[arg(long, default_value_t = 24)]
+        hours: u64,
+        /// How often it may be used; 0 for any number.
+        #[arg(long, default_value_t = 1)]
+        uses: u32,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Ends one.
+    Revoke {
+        /// Its id.
+        token: String,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentCommand {
+    /// All agents that ever enrolled.
+    List,
+    /// Ends an agent's identity for good.
+    Revoke {
+        /// Its id.
+        agent: String,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+impl Change {
+    /// The id the call is made under.
+    pub(crate) fn request(&self) -> String {
+        self.request_id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string())
+    }
+
+    /// What is said of a change that was made, or would have been.
+    pub(crate) fn told(&self, done: &str) -> String {
+        if self.dry_run { "checked; nothing was changed".to_owned() } else { done.to_owned() }
+    }
+}
+
+impl Command {
+    /// Whether it only shows something, so that `--watch` may run it again and again.
+    pub(crate) const fn may_be_repeated(&self) -> bool {
+        match self {
+            Self::Vms
+            | Self::Vm(_)
+            | Self::Hosts
+            | Self::Graph
+            | Self::Windows { .. }
+            | Self::Findings
+            | Self::Candidates
+            | Self::Plans
+            | Self::Plan(PlanCommand::Show { .. } | PlanCommand::WhatIf { .. })
+            | Self::Lists { .. }
+            | Self::Catalogue(CatalogueCommand::Get)
+            | Self::Scope(ScopeCommand::Get)
+            | Self::Policy(PolicyCommand::Get)
+            | Self::Tokens(TokenCommand::List)
+            | Self::Agents(AgentCommand::List)
+            | Self::Audit { .. }
+            | Self::Refusals => true,
+            Self::Plan(_)
+            | Self::Catalogue(_)
+            | Self::Scope(_)
+            | Self::Policy(_)
+            | Self::Tokens(_)
+            | Self::Agents(_)
+            | Self::Watch
+            | Self::Completion { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! One command: the call it makes, and what is shown of the answer.
+
+use tonic::transport::Channel;
+
+mod fleet;
+mod plans;
+mod settings;
+
+use crate::{arguments::Command, failure::Failure, print::Printer};
+
+/// Makes the call once and prints the answer.
+///
+/// # Errors
+///
+/// See [`Failure`].
+pub(crate) async fn once(
+    channel: Channel,
+    printer: &Printer,
+    command: &Command,
+) -> Result<(), Failure> {
+    match command {
+        Command::Vms => fleet::machines(channel, printer).await,
+        Command::Vm(command) => fleet::machine(channel, printer, command).await,
+        Command::Hosts => fleet::hosts(channel, printer).await,
+        Command::Agents(command) => fleet::agents(channel, printer, command).await,
+        Command::Graph => fleet::graph(channel, printer).await,
+        Command::Windows { window } => fleet::windows(channel, printer, window.as_deref()).await,
+        Command::Findings => fleet::findings(channel, printer, crate::show::findings).await,
+        Command::Candidates => fleet::findings(channel, printer, crate::show::candidates).await,
+        Command::Plans => plans::list(channel, printer).await,
+        Command::Plan(command) => plans::one(channel, printer, command).await,
+        Command::Lists { vm } => plans::lists(channel, printer, vm.as_deref()).await,
+        Command::Catalogue(command) => settings::catalogue(channel, printer, command).await,
+        Command::Scope(command) => settings::scope(channel, printer, command).await,
+        Command::Policy(command) => settings::policy(channel, printer, command).await,
+        Command::Tokens(command) => settings::tokens(channel, printer, command).await,
+        Command::Audit { verify: true, .. } => settings::verify(channel, printer).await,
+        Command::Audit { last, .. } => settings::audit(channel, printer, *last).await,
+        Command::Refusals => settings::refusals(channel, printer).await,
+        Command::Watch => settings::watch(channel, printer).await,
+        // Needs no aggregator; `main` has answered it.
+        Command::Completion { .. } => Ok(()),
+    }
+}

@@ -1,0 +1,138 @@
+//! Plans as people read them: the diff first, what is taken away before what is added.
+
+use common::{
+    units::{Bytes, Millicores},
+    wire::admin::v1,
+};
+
+use super::{left_alone, moment};
+use crate::print::{Printer, safe, table};
+
+pub(crate) fn plans(printer: &Printer, plans: &[v1::Plan]) -> String {
+    if plans.is_empty() {
+        return "no plan; `sinterctl findings` says why each machine is left alone\n".to_owned();
+    }
+    table(
+        ["plan", "stage", "made", "goal", "summary"],
+        plans.iter().map(|plan| {
+            [
+                plan.plan.clone(),
+                stage(printer, &plan.stage),
+                moment(plan.made_at_unix_ms),
+                plan.goal.clone(),
+                safe(&plan.summary),
+            ]
+        }),
+    )
+}
+
+fn stage(printer: &Printer, stage: &str) -> String {
+    match stage {
+        "completed" => printer.good(stage),
+        "stranded" | "rolled_back" | "rolling_back" => printer.bad(stage),
+        _ => stage.to_owned(),
+    }
+}
+
+fn amount(before: Option<u64>, after: Option<u64>, show: impl Fn(u64) -> String) -> String {
+    let shown = |value: Option<u64>| value.map_or_else(|| "unknown".to_owned(), &show);
+    if before == after { shown(before) } else { format!("{} -> {}", shown(before), shown(after)) }
+}
+
+fn diff(printer: &Printer, change: &v1::MachineChange) -> String {
+    let mut text = printer.heading(&change.name) + "\n";
+    for name in &change.removed {
+        text += &format!("  {}\n", printer.bad(&format!("- {name}")));
+    }
+    for name in &change.added {
+        text += &format!("  {}\n", printer.good(&format!("+ {name}")));
+    }
+    for name in &change.kept {
+        text += &format!("    {}\n", safe(name));
+    }
+    let (before, after) =
+        (change.allocation_before.unwrap_or_default(), change.allocation_after.unwrap_or_default());
+    let cpu = |millicores| Millicores(millicores).to_string();
+    let memory = |bytes| Bytes(bytes).to_string();
+    text += &format!("    cpu    {}\n", amount(before.cpu_millicores, after.cpu_millicores, cpu));
+    text += &format!("    memory {}\n", amount(before.memory_bytes, after.memory_bytes, memory));
+    if change.retired {
+        text += &format!("  {}\n", printer.bad("- the machine itself: it is stopped"));
+    }
+    text
+}
+
+pub(crate) fn plan(printer: &Printer, plan: &v1::Plan) -> String {
+    let mut text = format!(
+        "{}  {}\n{}\n",
+        printer.heading(&plan.plan),
+        stage(printer, &plan.stage),
+        safe(&plan.summary)
+    );
+    text += &format!(
+        "made {} from window {}, basis {}\n\n",
+        moment(plan.made_at_unix_ms),
+        plan.window,
+        plan.basis
+    );
+    for change in &plan.changes {
+        text += &diff(printer, change);
+    }
+    text += "\n";
+    text += &table(
+        ["foretold", "now", "then", "unit"],
+        plan.effects.iter().map(|effect| {
+            [
+                safe(&effect.name),
+                format!("{:.1}", effect.before),
+                format!("{:.1}", effect.after),
+                effect.unit.clone(),
+            ]
+        }),
+    );
+    text += &format!("\n{}\n", printer.heading("evidence"));
+    for evidence in &plan.evidence {
+        text += &format!("  {} ({} records)\n", safe(&evidence.fact), evidence.records.len());
+    }
+    text += &format!("  not worth it if {}\n\n", safe(&plan.not_if));
+    text += &table(
+        ["step", "phase", "state"],
+        plan.steps.iter().map(|step| [safe(&step.text), step.phase.clone(), step.state.clone()]),
+    );
+    if !plan.measurements.is_empty() {
+        text += "\n";
+        text += &table(
+            ["measured", "value", "unit", "threshold", "right"],
+            plan.measurements.iter().map(|m| {
+                let right = if m.passed { printer.good("yes") } else { printer.bad("no") };
+                [
+                    safe(&m.name),
+                    format!("{:.2}", m.value),
+                    m.unit.clone(),
+                    safe(&m.threshold),
+                    right,
+                ]
+            }),
+        );
+    }
+    if !plan.course.is_empty() {
+        text += &format!("\n{}\n", printer.heading("course"));
+        for entry in &plan.course {
+            text += &format!("  {}  {}\n", moment(entry.at_unix_ms), safe(&entry.text));
+        }
+    }
+    text
+}
+
+pub(crate) fn what_if(printer: &Printer, answer: &v1::CreatePlanResponse) -> String {
+    let mut text = String::new();
+    for one in &answer.plans {
+        text += &plan(printer, one);
+        text += "\n";
+    }
+    text += &left_alone(&answer.left_alone);
+    let costs = (answer.cost_before, answer.cost_after, answer.lower_bound);
+    text +=
+        &format!("\ncost now {:.2}, then {:.2}, lower bound {:.2}\n", costs.0, costs.1, costs.2);
+    text
+}
