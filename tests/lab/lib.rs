@@ -1,1 +1,10 @@
+//! Sinter's laboratory: every figure the project claims, measured beside a peer or a floor in the
+//! same run, and the surroundings that the measurements and the tests need.
+//!
+//! ```text
+//!  sinter-lab NAME ─> figure ─> rows: value, unit, peer, target, met or not
+//!  tests/*.rs ──────> surroundings: binaries, machines, load, a demonstration that runs
+//! ```
 
+pub mod figure;
+pub mod programs;

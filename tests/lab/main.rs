@@ -1,1 +1,124 @@
-fn main() {}
+//! `sinter-lab`: prints every figure that the project claims.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::{Parser, ValueEnum};
+use comfy_table::{Table, presets};
+use lab::figure::{Failure, Figure, Row, short};
+
+/// Every figure there is, in the order of the list.
+const FIGURES: &[Figure] = &[];
+
+/// Measures what the project claims, beside a peer or a floor in the same run.
+///
+/// Exit codes: 0 all targets met; 1 a figure could not be taken; 2 the call's words are wrong;
+/// 3 a target was missed.
+#[derive(Debug, Parser)]
+#[command(name = "sinter-lab", version)]
+struct Arguments {
+    /// `list`, `all`, or the name of a figure.
+    figure: String,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// Columns for people.
+    Table,
+    /// One JSON document for scripts.
+    Json,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(failure) => {
+            let chain = common::task::Chain(failure.as_ref());
+            drop(writeln!(io::stderr(), "sinter-lab: {chain}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let mut out = io::stdout().lock();
+    if arguments.figure == "list" {
+        for figure in FIGURES {
+            writeln!(out, "{:16}{}", figure.name, figure.about)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let is_wanted = |figure: &&Figure| arguments.figure == "all" || figure.name == arguments.figure;
+    let wanted: Vec<_> = FIGURES.iter().filter(is_wanted).collect();
+    if wanted.is_empty() {
+        writeln!(
+            io::stderr(),
+            "sinter-lab: there is no figure {:?}; see `sinter-lab list`",
+            arguments.figure
+        )?;
+        return Ok(ExitCode::from(2));
+    }
+    let mut rows = Vec::new();
+    for figure in wanted {
+        let taken = (figure.measure)()?;
+        if arguments.output == Output::Table {
+            writeln!(out, "{}\n{}", figure.name, table(&taken))?;
+        }
+        rows.extend(taken.into_iter().map(|row| (figure.name, row)));
+    }
+    if arguments.output == Output::Json {
+        let told: Vec<_> = rows.iter().map(|(figure, row)| json(figure, row)).collect();
+        writeln!(out, "{}", serde_json::to_string_pretty(&told)?)?;
+    }
+    let is_missed = rows.iter().any(|(_, row)| row.met() == Some(false));
+    Ok(if is_missed { ExitCode::from(3) } else { ExitCode::SUCCESS })
+}
+
+fn json(figure: &str, row: &Row) -> serde_json::Value {
+    serde_json::json!({
+        "figure": figure,
+        "name": row.name,
+        "value": row.value,
+        "unit": row.unit,
+        "peer": row.peer,
+        "ratio": row.ratio(),
+        "target": row.target.map(|target| target.to_string()),
+        "met": row.met(),
+    })
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header([
+        "NAME",
+        "VALUE",
+        "UNIT",
+        "PEER OR FLOOR",
+        "ITS VALUE",
+        "RATIO",
+        "TARGET",
+        "MET",
+    ]);
+    for row in rows {
+        let dash = || "-".to_owned();
+        let peer = row.peer.as_ref();
+        table.add_row([
+            row.name.clone(),
+            short(row.value),
+            row.unit.to_owned(),
+            peer.map_or_else(dash, |peer| peer.name.clone()),
+            peer.map_or_else(dash, |peer| short(peer.value)),
+            row.ratio().map_or_else(dash, |ratio| format!("{ratio:.2}")),
+            row.target.map_or_else(dash, |target| target.to_string()),
+            row.met().map_or_else(dash, |met| if met { "yes" } else { "NO" }.to_owned()),
+        ]);
+    }
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}

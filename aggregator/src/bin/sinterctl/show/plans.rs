@@ -107,7 +107,7 @@ pub(crate) fn plan(printer: &Printer, plan: &v1::Plan) -> String {
                 let right = if m.passed { printer.good("yes") } else { printer.bad("no") };
                 [
                     safe(&m.name),
-                    format!("{:.2}", m.value),
+                    m.value.map_or_else(|| "unknown".to_owned(), |value| format!("{value:.2}")),
                     m.unit.clone(),
                     safe(&m.threshold),
                     right,
