@@ -1,6 +1,9 @@
 //! Infers from who talks to whom, and how often, what each machine is and needs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use common::{
     clock::Timestamp,
@@ -10,7 +13,13 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::hypervisor::Allocation;
+pub use crate::join::{EdgeKey, Party};
+use crate::{
+    catalogue::Catalogue,
+    hypervisor::Allocation,
+    join::Joined,
+    policy::{Policy, Scope},
+};
 
 /// A figure with its 95 % interval.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -21,35 +30,6 @@ pub struct Rate {
     pub lower: f64,
     /// Upper bound.
     pub upper: f64,
-}
-
-/// One end of an edge.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Party {
-    /// An application on a machine in the inventory; `None` if the application is not known.
-    Machine {
-        /// The machine.
-        vm: VmId,
-        /// The application.
-        application: Option<AppName>,
-    },
-    /// An address outside the inventory: a physical peer, a visitor.
-    External {
-        /// The address, without a port that changes with every connection.
-        address: std::net::IpAddr,
-    },
-}
-
-/// Who calls whom, on which port.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct EdgeKey {
-    /// Who opened the connections.
-    pub client: Party,
-    /// Who answered.
-    pub server: Party,
-    /// The port that answered.
-    pub port: u16,
 }
 
 /// How often, over one window.
@@ -149,6 +129,9 @@ pub struct Standing {
     pub needs: BTreeMap<AppName, Need>,
     /// Ports each application listens on.
     pub listens: BTreeMap<AppName, BTreeSet<u16>>,
+    /// Its addresses.
+    #[serde(default)]
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 /// All that is known after a window.
@@ -164,4 +147,31 @@ pub struct Findings {
     pub edges: Vec<(EdgeKey, Edge)>,
     /// Disagreements and oddities a person may like to know.
     pub remarks: Vec<String>,
+}
+
+/// What inference goes by besides the windows.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The thresholds.
+    pub policy: &'a Policy,
+    /// The applications.
+    pub catalogue: &'a Catalogue,
+    /// Machines the operator left out.
+    pub scope: &'a Scope,
+    /// Until when machines are left alone that a plan touched.
+    pub cooldowns: &'a BTreeMap<VmId, Timestamp>,
+    /// Machines that a plan under way touches.
+    pub busy: &'a BTreeSet<VmId>,
+}
+
+/// What the windows held say, oldest first; the last one is the present.
+#[must_use]
+pub fn infer(recent: &[Joined], _context: &Context<'_>) -> Findings {
+    let Some(present) = recent.last() else { return Findings::default() };
+    Findings {
+        window: Some(present.window.clone()),
+        closed_at: present.to,
+        remarks: present.remarks.clone(),
+        ..Findings::default()
+    }
 }

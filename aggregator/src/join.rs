@@ -1,1 +1,244 @@
-//! To be written.
+//! Joins what the guests said of a window with what the hypervisor said: one table, each line with
+//! its source. What cannot be matched is a remark, never a guess.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use common::{
+    clock::Timestamp,
+    id::{AppName, HostId, StorageId, VmId, WindowId},
+    mix::EffectiveMix,
+    units::{Bytes, Millicores},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    hypervisor::{Allocation, Power},
+    window::SamplingWindow,
+};
+
+/// One end of an edge.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Party {
+    /// An application on a machine in the inventory; `None` if the application is not known.
+    Machine {
+        /// The machine.
+        vm: VmId,
+        /// The application.
+        application: Option<AppName>,
+    },
+    /// An address outside the inventory: a physical peer, a visitor.
+    External {
+        /// The address, without a port that changes with every connection.
+        address: IpAddr,
+    },
+}
+
+impl Party {
+    /// Its machine, if it is one.
+    #[must_use]
+    pub const fn vm(&self) -> Option<&VmId> {
+        match self {
+            Self::Machine { vm, .. } => Some(vm),
+            Self::External { .. } => None,
+        }
+    }
+
+    /// Its application, if it is known.
+    #[must_use]
+    pub const fn application(&self) -> Option<&AppName> {
+        match self {
+            Self::Machine { application, .. } => application.as_ref(),
+            Self::External { .. } => None,
+        }
+    }
+}
+
+/// Who calls whom, on which port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EdgeKey {
+    /// Who opened the connections.
+    pub client: Party,
+    /// Who answered.
+    pub server: Party,
+    /// The port that answered.
+    pub port: u16,
+}
+
+/// How an operation went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It was answered.
+    Ok,
+    /// It was not.
+    Failed,
+    /// Nobody saw how it went.
+    Unknown,
+}
+
+/// One line of the joined table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// What evidence calls it by; no two of a window have the same.
+    pub key: String,
+    /// The machine.
+    pub vm: VmId,
+    /// The application; `None` if not known.
+    pub application: Option<AppName>,
+    /// What was done: `connect`, `answer`, `read`, `write`, `compute`.
+    pub operation: String,
+    /// To what.
+    pub target: String,
+    /// `floor(log2(bytes per operation))`; `None` if sizes are not known.
+    pub size_class: Option<u32>,
+    /// How it went.
+    pub outcome: Outcome,
+    /// How often; for `compute`, milliseconds.
+    pub count: u64,
+    /// How many bytes; `None` if not known.
+    pub bytes: Option<u64>,
+    /// Who says so: `agent`, `both agents` or `hypervisor`.
+    pub source: String,
+}
+
+/// What one edge carried in a window.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Connections that came to be, each once.
+    pub opened: u64,
+    /// Connections seen, each once.
+    pub seen: u64,
+    /// Those of them that were open both ways, or had been: what only waits to be closed is none.
+    pub alive: u64,
+    /// Connections open on average.
+    pub open_mean: f64,
+    /// Both ends reported it.
+    pub both_ends: bool,
+    /// Coverage of the end that saw more.
+    pub coverage: f64,
+    /// Time over which it was watched.
+    pub watched: Duration,
+    /// Bytes both ways; `None` if not known.
+    pub bytes: Option<u64>,
+    /// Where it was answered.
+    pub answered_at: BTreeSet<SocketAddr>,
+    /// Its records.
+    pub records: Vec<String>,
+}
+
+/// What one application used of its machine in a window.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Used {
+    /// Whether the catalogue lists it.
+    pub listed: bool,
+    /// Samples that show it with a process.
+    pub seen: u64,
+    /// CPU on average; `None` if it was never watched.
+    pub cpu_mean: Option<Millicores>,
+    /// CPU at its peak.
+    pub cpu_peak: Millicores,
+    /// Resident memory at its peak.
+    pub memory_peak: Bytes,
+    /// Bytes written to storage per second; `None` if unknown.
+    pub written_per_second: Option<f64>,
+    /// Ports it listened on.
+    pub listens: BTreeSet<u16>,
+    /// Its records.
+    pub records: Vec<String>,
+}
+
+/// What one side says of a machine's use; `None` is not known, never zero.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Use {
+    /// Time over which it was watched.
+    pub watched: Duration,
+    /// CPU on average.
+    pub cpu_mean: Option<Millicores>,
+    /// CPU at its peak.
+    pub cpu_peak: Option<Millicores>,
+    /// Memory at its peak.
+    pub memory_peak: Option<Bytes>,
+    /// Bytes received per second.
+    pub received_per_second: Option<f64>,
+    /// Bytes sent per second.
+    pub sent_per_second: Option<f64>,
+    /// Bytes written to disk per second.
+    pub written_per_second: Option<f64>,
+}
+
+/// One machine of a window, from both sides.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct JoinedMachine {
+    /// Its name.
+    pub name: String,
+    /// Where it runs.
+    pub host: Option<HostId>,
+    /// Whether it runs; `None` if the hypervisor does not know it.
+    pub power: Option<Power>,
+    /// What it is given.
+    pub allocation: Allocation,
+    /// The pools its disks lie in.
+    pub pools: BTreeSet<StorageId>,
+    /// Labels the operator put on it at the vendor's.
+    pub labels: BTreeSet<String>,
+    /// Its addresses.
+    pub addresses: BTreeSet<IpAddr>,
+    /// It is a clone beside its running source: what it does is no production.
+    pub on_trial: bool,
+    /// An agent reports from it, or should.
+    pub has_agent: bool,
+    /// Share of the samples due that came.
+    pub coverage: f64,
+    /// Use as the guest says.
+    pub guest: Use,
+    /// Use as the hypervisor says.
+    pub outside: Use,
+    /// Times the kernel killed something in it for want of memory.
+    pub out_of_memory: Option<u64>,
+    /// What it runs; `None` if not known.
+    pub mix: Option<EffectiveMix>,
+    /// What each application used.
+    pub applications: BTreeMap<AppName, Used>,
+    /// Connections that only wait to be closed here.
+    pub half_closed: u64,
+    /// Why guest and hypervisor do not agree about who it is; empty if they do.
+    pub contradictions: Vec<String>,
+}
+
+/// One window, joined.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Joined {
+    /// The window.
+    pub window: WindowId,
+    /// When it opened.
+    pub from: Timestamp,
+    /// When it closed.
+    pub to: Timestamp,
+    /// The machines, by inventory and by agents.
+    pub machines: BTreeMap<VmId, JoinedMachine>,
+    /// Who talks to whom.
+    pub edges: BTreeMap<EdgeKey, Traffic>,
+    /// The table.
+    pub records: Vec<Record>,
+    /// Disagreements and oddities a person may like to know.
+    pub remarks: Vec<String>,
+}
+
+/// Joins one window.
+#[must_use]
+pub fn join(window: &SamplingWindow) -> Joined {
+    Joined {
+        window: window.id.clone(),
+        from: window.from,
+        to: window.to,
+        machines: BTreeMap::new(),
+        edges: BTreeMap::new(),
+        records: Vec::new(),
+        remarks: Vec::new(),
+    }
+}

@@ -4,7 +4,7 @@
 //! way back walks up them again. The plan that was approved is the plan that runs: [`Plan::basis`]
 //! names all it was made from, and a plan whose basis changed is superseded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::{
     clock::Timestamp,
@@ -14,7 +14,13 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::hypervisor::{Allocation, CloneOrder, ProbeOrder};
+pub use crate::policy::Scope;
+use crate::{
+    catalogue::Catalogue,
+    hypervisor::{Allocation, CloneOrder, Inventory, ProbeOrder},
+    inference::Findings,
+    policy::Policy,
+};
 
 /// One thing to be done outside, decided to the last name. Each may be done twice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -229,9 +235,34 @@ impl Step {
     }
 }
 
-/// Which machines the operator put in or out, by hand; the default is in.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Scope {
-    /// Machines that are never changed, and why.
-    pub opted_out: BTreeMap<VmId, String>,
+/// All that planning goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'a> {
+    /// The time.
+    pub now: Timestamp,
+    /// What the windows say.
+    pub findings: &'a Findings,
+    /// What is there.
+    pub inventory: &'a Inventory,
+    /// The applications.
+    pub catalogue: &'a Catalogue,
+    /// The thresholds.
+    pub policy: &'a Policy,
+    /// Machines the operator left out.
+    pub scope: &'a Scope,
+    /// Machines that a plan under way touches.
+    pub busy: &'a BTreeSet<VmId>,
+}
+
+/// Plans, best first; the same situation gives the same plans.
+#[must_use]
+pub fn plan(_situation: &Situation<'_>) -> Planned {
+    Planned::default()
+}
+
+/// What `plan` rests on, as it is in `situation`: a plan whose basis is another than when it was
+/// made is superseded.
+#[must_use]
+pub fn basis(_plan: &Plan, _situation: &Situation<'_>) -> MixHash {
+    MixHash::default()
 }

@@ -1,8 +1,9 @@
 //! What the operator decided beforehand: windows, thresholds, budgets. Written by `sinterctl
 //! policy set`, checked once, then trusted by the reasoning.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use common::id::VmId;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -92,6 +93,13 @@ pub struct Policy {
     pub approval: Approval,
     /// How a mix goes live.
     pub promotion: Promotion,
+}
+
+/// Which machines the operator put in or out, by hand; the default is in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// Machines that are never changed, and why.
+    pub opted_out: BTreeMap<VmId, String>,
 }
 
 impl Default for Policy {

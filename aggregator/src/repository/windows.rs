@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use common::{
     clock::Timestamp,
-    id::{AgentId, VmId, WindowId},
-    sample::{Observation, SampleId},
+    id::{VmId, WindowId},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -14,6 +13,7 @@ use super::{
     Change, Page, Repository, RepositoryError, Table,
     rows::{decode, put},
 };
+pub use crate::window::Checkpoint;
 use crate::{inference::Findings, plan::Planned};
 
 /// A window without its records.
@@ -32,21 +32,6 @@ pub struct WindowRow {
     /// Share of the samples due that came, by machine.
     #[serde(default)]
     pub coverage: BTreeMap<VmId, f64>,
-}
-
-/// What an agent had seen when its last window was committed: the base its next sample amends.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Checkpoint {
-    /// Of which machine.
-    pub vm: VmId,
-    /// Whose.
-    pub agent: AgentId,
-    /// The last sample of a committed window.
-    pub last_sealed: SampleId,
-    /// When it reached us.
-    pub received_at: Timestamp,
-    /// What the agent had seen with it.
-    pub observation: Observation,
 }
 
 /// All that one window leaves behind. `R` is what a record is.

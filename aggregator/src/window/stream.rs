@@ -1,0 +1,183 @@
+//! The samples of one agent: in order, each once, held until their window closes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::{
+    clock::Timestamp,
+    delta,
+    id::{AgentId, VmId},
+    sample::{ConnectionKey, Observation, Sample, SampleId},
+};
+
+use super::{
+    Checkpoint, Seen, Timing,
+    clock::GuestClock,
+    guest::{Change, GuestWindow},
+};
+
+/// What one agent sent that is in no closed window, and what it had seen before.
+#[derive(Debug, Clone)]
+pub(super) struct Stream {
+    agent: AgentId,
+    vm: VmId,
+    clock: GuestClock,
+    /// What the agent saw with the last sample of a closed window; `None` while it is not known,
+    /// from a hole on up to the next full sample.
+    state: Option<Observation>,
+    /// The last sample that lies in a closed window.
+    sealed: Option<Sealed>,
+    /// When the last sample of a closed window was taken.
+    previous_at: Option<Timestamp>,
+    held: BTreeMap<SampleId, Held>,
+    duplicates: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sealed {
+    id: SampleId,
+    received_at: Timestamp,
+}
+
+#[derive(Debug, Clone)]
+struct Held {
+    sample: Sample,
+    received_at: Timestamp,
+    taken_at: Timestamp,
+}
+
+impl Stream {
+    pub(super) fn new(first: &Seen) -> Self {
+        Self {
+            agent: first.agent.clone(),
+            vm: first.vm.clone(),
+            clock: GuestClock::default(),
+            state: None,
+            sealed: None,
+            previous_at: None,
+            held: BTreeMap::new(),
+            duplicates: 0,
+        }
+    }
+
+    pub(super) fn resume(checkpoint: Checkpoint) -> Self {
+        let Checkpoint { vm, agent, last_sealed, received_at, observation } = checkpoint;
+        Self {
+            agent,
+            vm,
+            clock: GuestClock::default(),
+            state: Some(observation),
+            sealed: Some(Sealed { id: last_sealed, received_at }),
+            previous_at: Some(received_at),
+            held: BTreeMap::new(),
+            duplicates: 0,
+        }
+    }
+
+    pub(super) const fn vm(&self) -> &VmId {
+        &self.vm
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    pub(super) fn has_before(&self, to: Timestamp) -> bool {
+        self.held.first_key_value().is_some_and(|(_, held)| held.taken_at < to)
+    }
+
+    /// Holds a sample and says when it was taken, on our clock; `None` if it is known already.
+    pub(super) fn take(&mut self, seen: Seen, timing: Timing) -> Option<Timestamp> {
+        let Seen { sample, received_at, .. } = seen;
+        let is_sealed = self.sealed.is_some_and(|sealed| sample.id <= sealed.id);
+        if is_sealed || self.held.contains_key(&sample.id) {
+            self.duplicates += 1;
+            return None;
+        }
+        let taken_at = self.clock.read(sample.taken_at, received_at, timing.period);
+        self.held.insert(sample.id, Held { sample, received_at, taken_at });
+        Some(taken_at)
+    }
+
+    /// Takes out what lies before `to`: what happened from `from` on, and how far it goes if
+    /// anything was taken out.
+    pub(super) fn cut(
+        &mut self,
+        (from, to): (Timestamp, Timestamp),
+        due: u64,
+        timing: Timing,
+    ) -> (GuestWindow, Option<Checkpoint>) {
+        let mut guest = GuestWindow::opened(self.agent.clone(), due, self.state.as_ref());
+        guest.duplicates = std::mem::take(&mut self.duplicates);
+        let mut took_any = false;
+        // A prefix, never a choice: what is sealed is all that lies before one sample.
+        while let Some(first) = self.held.first_entry().filter(|held| held.get().taken_at < to) {
+            let held = first.remove();
+            took_any = true;
+            self.apply(&held, from, timing, &mut guest);
+        }
+        guest.close(self.state.as_ref());
+        let checkpoint = self.checkpoint().filter(|_| took_any);
+        (guest, checkpoint)
+    }
+
+    fn apply(&mut self, held: &Held, from: Timestamp, timing: Timing, guest: &mut GuestWindow) {
+        let Held { sample, received_at, taken_at } = held;
+        guest.gaps.extend(sample.gaps.iter().cloned());
+        if !self.follows(sample) {
+            guest.note_hole(sample.id);
+            self.state = None;
+        }
+        let opened = opened(self.state.as_ref(), sample);
+        let was =
+            self.state.as_ref().map(|state| (state.counters.clone(), state.applications.clone()));
+        let since = self.previous_at.map(|previous| taken_at.since(previous.max(from)));
+        self.sealed = Some(Sealed { id: sample.id, received_at: *received_at });
+        self.previous_at = Some(*taken_at);
+        if delta::apply(&mut self.state, sample).is_err() {
+            guest.unusable += 1;
+            return;
+        }
+        if *taken_at < from {
+            guest.note_late(self.state.as_ref());
+            return;
+        }
+        if let Some(now) = &self.state {
+            // What lies beyond three periods was not watched, whatever is seen at its end.
+            let watched = since.filter(|_| was.is_some()).map(|since| since.min(timing.period * 3));
+            guest.take(&Change { was: was.as_ref(), now, opened: &opened, since, watched });
+        }
+    }
+
+    /// Whether a sample amends what the one before it left.
+    fn follows(&self, sample: &Sample) -> bool {
+        let next = |last: Sealed| {
+            last.id.epoch == sample.id.epoch && last.id.sequence + 1 == sample.id.sequence
+        };
+        sample.full || self.sealed.is_some_and(next)
+    }
+
+    /// While the state is not known nothing is sealed: the samples stay until a full one comes.
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        let Sealed { id, received_at } = self.sealed?;
+        Some(Checkpoint {
+            vm: self.vm.clone(),
+            agent: self.agent.clone(),
+            last_sealed: id,
+            received_at,
+            observation: self.state.clone()?,
+        })
+    }
+}
+
+/// The connections that a sample shows for the first time. With nothing known before, none is:
+/// they may be old.
+fn opened(state: Option<&Observation>, sample: &Sample) -> BTreeSet<ConnectionKey> {
+    let Some(state) = state else { return BTreeSet::new() };
+    let is_new = |key: &ConnectionKey, first_seen: Timestamp| match state.connections.get(key) {
+        None => true,
+        // In a full sample an agent that started anew sees all for the first time.
+        Some(known) => !sample.full && known.first_seen < first_seen,
+    };
+    let rows = sample.connections.upserted.iter();
+    rows.filter(|(key, row)| is_new(key, row.first_seen)).map(|(key, _)| *key).collect()
+}
