@@ -18,7 +18,8 @@ use std::{
 };
 
 use aggregator::dev::context_file as dev_context_file;
-const SERVER_NAME: &str = "sinter-aggregator";
+use common::pki::SERVER_NAME;
+
 use serde::Deserialize;
 use thiserror::Error;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
