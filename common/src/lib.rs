@@ -12,7 +12,7 @@ pub mod mix;
 pub mod sample;
 pub mod delta;
 pub mod list;
-pub mod wire;
 pub mod signing;
+pub mod wire;
 pub mod pki;
 pub mod task;

@@ -70,6 +70,24 @@ impl fmt::Display for Millicores {
     }
 }
 
+/// A figure in the unit of that name, in as few digits as tell it: `bytes` and `millicores` as
+/// people read them, all else as it is.
+#[must_use]
+pub fn figure(value: f64, unit: &str) -> String {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float to u64 saturates"
+    )]
+    let whole = value as u64;
+    match unit {
+        "bytes" => Bytes(whole).to_string(),
+        "millicores" => Millicores(whole).to_string(),
+        unit if value.fract() == 0.0 => format!("{value:.0} {unit}"),
+        unit => format!("{value:.2} {unit}"),
+    }
+}
+
 fn split(text: &str) -> Result<(f64, &str), UnitError> {
     let text = text.trim();
     let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
@@ -147,6 +165,14 @@ mod tests {
         }
         assert_eq!("250m".parse::<Millicores>().unwrap(), Millicores(250));
         assert_eq!("0.25".parse::<Millicores>().unwrap(), Millicores(250));
+    }
+
+    #[test]
+    fn a_figure_is_shown_in_its_unit() {
+        assert_eq!(figure(134_217_728.0, "bytes"), "128 MiB");
+        assert_eq!(figure(250.0, "millicores"), "0.25 cores");
+        assert_eq!(figure(6.0, "machines"), "6 machines");
+        assert_eq!(figure(6.84, "cost units"), "6.84 cost units");
     }
 
     #[test]

@@ -1,0 +1,279 @@
+//! Rows of the connection table, each with the key it stands under.
+
+use std::net::SocketAddr;
+
+use super::{
+    BadMessage,
+    field::{Field, conversion, cut, millis},
+    types::v1,
+};
+use crate::{
+    sample::{
+        Connection, ConnectionKey, ConnectionState, Direction, Holder, ProcessKey, Protocol,
+        TableDelta,
+    },
+    units::Bytes,
+};
+
+conversion! {
+    v1::ConnectionKey => ConnectionKey, connection_key;
+    v1::Connection => (ConnectionKey, Connection), connection;
+}
+
+const ADDRESS: &str = "send ADDRESS:PORT, such as 10.0.0.1:443 or [fe80::1]:443";
+
+fn address(field: &Field<'_>, text: &str) -> Result<Option<SocketAddr>, BadMessage> {
+    let address: Option<SocketAddr> = field.parsed_if_any(text, ADDRESS)?;
+    // A v4 peer of a v6 socket is the same peer: one name for one thing.
+    Ok(address.map(|address| match address.ip().to_canonical() {
+        ip if ip == address.ip() => address,
+        ip => SocketAddr::new(ip, address.port()),
+    }))
+}
+
+pub(super) fn connection_key(
+    wire: v1::ConnectionKey,
+    field: &Field<'_>,
+) -> Result<ConnectionKey, BadMessage> {
+    let place = field.of("protocol");
+    let protocol = match place.kind(wire.protocol)? {
+        v1::Protocol::Tcp => Protocol::Tcp,
+        v1::Protocol::Udp => Protocol::Udp,
+        // A unix socket never leaves its machine: it is no edge between machines, and its names
+        // are no addresses.
+        other @ (v1::Protocol::Unspecified | v1::Protocol::Unix) => {
+            return Err(place.refuse(other.as_str_name(), "send PROTOCOL_TCP or PROTOCOL_UDP"));
+        }
+    };
+    let place = field.of("local");
+    let local = address(&place, &wire.local)?;
+    Ok(ConnectionKey {
+        protocol,
+        local: local.ok_or_else(|| place.refuse("", ADDRESS))?,
+        remote: address(&field.of("remote"), &wire.remote)?,
+    })
+}
+
+impl From<&ConnectionKey> for v1::ConnectionKey {
+    fn from(key: &ConnectionKey) -> Self {
+        let protocol = match key.protocol {
+            Protocol::Tcp => v1::Protocol::Tcp,
+            Protocol::Udp => v1::Protocol::Udp,
+        };
+        Self {
+            protocol: protocol.into(),
+            local: key.local.to_string(),
+            remote: key.remote.map(|remote| remote.to_string()).unwrap_or_default(),
+        }
+    }
+}
+
+fn state(value: i32, field: &Field<'_>) -> Result<ConnectionState, BadMessage> {
+    Ok(match field.kind(value)? {
+        v1::ConnectionState::Established => ConnectionState::Established,
+        v1::ConnectionState::SynSent => ConnectionState::SynSent,
+        v1::ConnectionState::SynReceived => ConnectionState::SynReceived,
+        v1::ConnectionState::FinWait1 => ConnectionState::FinWait1,
+        v1::ConnectionState::FinWait2 => ConnectionState::FinWait2,
+        v1::ConnectionState::TimeWait => ConnectionState::TimeWait,
+        v1::ConnectionState::Closed => ConnectionState::Closed,
+        v1::ConnectionState::CloseWait => ConnectionState::CloseWait,
+        v1::ConnectionState::LastAck => ConnectionState::LastAck,
+        v1::ConnectionState::Listen => ConnectionState::Listen,
+        v1::ConnectionState::Closing => ConnectionState::Closing,
+        v1::ConnectionState::Stateless => ConnectionState::Stateless,
+        other @ v1::ConnectionState::Unspecified => {
+            return Err(field.unusable(other.as_str_name()));
+        }
+    })
+}
+
+impl From<ConnectionState> for v1::ConnectionState {
+    fn from(state: ConnectionState) -> Self {
+        match state {
+            ConnectionState::Established => Self::Established,
+            ConnectionState::SynSent => Self::SynSent,
+            ConnectionState::SynReceived => Self::SynReceived,
+            ConnectionState::FinWait1 => Self::FinWait1,
+            ConnectionState::FinWait2 => Self::FinWait2,
+            ConnectionState::TimeWait => Self::TimeWait,
+            ConnectionState::Closed => Self::Closed,
+            ConnectionState::CloseWait => Self::CloseWait,
+            ConnectionState::LastAck => Self::LastAck,
+            ConnectionState::Listen => Self::Listen,
+            ConnectionState::Closing => Self::Closing,
+            ConnectionState::Stateless => Self::Stateless,
+        }
+    }
+}
+
+fn direction(value: i32, field: &Field<'_>) -> Result<Direction, BadMessage> {
+    Ok(match field.kind(value)? {
+        v1::Direction::Inbound => Direction::Inbound,
+        v1::Direction::Outbound => Direction::Outbound,
+        v1::Direction::Listener => Direction::Listener,
+        v1::Direction::Unknown => Direction::Unknown,
+        other @ v1::Direction::Unspecified => return Err(field.unusable(other.as_str_name())),
+    })
+}
+
+impl From<Direction> for v1::Direction {
+    fn from(direction: Direction) -> Self {
+        match direction {
+            Direction::Inbound => Self::Inbound,
+            Direction::Outbound => Self::Outbound,
+            Direction::Listener => Self::Listener,
+            Direction::Unknown => Self::Unknown,
+        }
+    }
+}
+
+pub(super) fn connection(
+    wire: v1::Connection,
+    field: &Field<'_>,
+) -> Result<(ConnectionKey, Connection), BadMessage> {
+    let place = field.of("key");
+    let key = connection_key(place.required(wire.key)?, &place)?;
+    let application = field.of("application").id_if_any(&wire.application)?;
+    let holder = if wire.process_id == 0 {
+        let reason = field.of("unknown_reason").text(wire.unknown_reason)?;
+        Holder::Unknown { reason, application }
+    } else {
+        let started_at =
+            field.of("process_started_at_unix_ms").time(wire.process_started_at_unix_ms)?;
+        Holder::Process { process: ProcessKey { pid: wire.process_id, started_at }, application }
+    };
+    let row = Connection {
+        state: state(wire.state, &field.of("state"))?,
+        direction: direction(wire.direction, &field.of("direction"))?,
+        holder,
+        first_seen: field.of("first_seen_at_unix_ms").time(wire.first_seen_at_unix_ms)?,
+        sent: wire.bytes_sent.map(Bytes),
+        received: wire.bytes_received.map(Bytes),
+    };
+    Ok((key, row))
+}
+
+impl From<(&ConnectionKey, &Connection)> for v1::Connection {
+    fn from((key, row): (&ConnectionKey, &Connection)) -> Self {
+        let (process, unknown_reason) = match &row.holder {
+            Holder::Process { process, .. } => (Some(process), String::new()),
+            Holder::Unknown { reason, .. } => (None, cut(reason)),
+        };
+        let application = row.holder.application();
+        Self {
+            key: Some(key.into()),
+            state: v1::ConnectionState::from(row.state).into(),
+            direction: v1::Direction::from(row.direction).into(),
+            application: application.map(|name| name.as_str().to_owned()).unwrap_or_default(),
+            process_id: process.map_or(0, |process| process.pid),
+            process_started_at_unix_ms: process.map_or(0, |process| millis(process.started_at)),
+            unknown_reason,
+            first_seen_at_unix_ms: millis(row.first_seen),
+            bytes_sent: row.sent.map(|bytes| bytes.0),
+            bytes_received: row.received.map(|bytes| bytes.0),
+        }
+    }
+}
+
+pub(super) fn connections(
+    wire: v1::ConnectionTable,
+    field: &Field<'_>,
+) -> Result<TableDelta<ConnectionKey, Connection>, BadMessage> {
+    Ok(TableDelta {
+        upserted: field.of("upserted").rows(wire.upserted, connection)?,
+        removed: field.of("removed").rows(wire.removed, connection_key)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    fn wire_connection() -> v1::Connection {
+        let key = ConnectionKey {
+            protocol: Protocol::Tcp,
+            local: "10.0.0.1:80".parse().unwrap(),
+            remote: Some("[2001:db8::1]:40000".parse().unwrap()),
+        };
+        let row = Connection {
+            state: ConnectionState::Established,
+            direction: Direction::Inbound,
+            holder: Holder::Process {
+                process: ProcessKey { pid: 7, started_at: Timestamp::from_millis(5) },
+                application: Some("web".parse().unwrap()),
+            },
+            first_seen: Timestamp::from_millis(9),
+            sent: Some(Bytes(0)),
+            received: None,
+        };
+        (&key, &row).into()
+    }
+
+    fn refusal(change: impl FnOnce(&mut v1::Connection)) -> String {
+        let mut wire = wire_connection();
+        change(&mut wire);
+        <(ConnectionKey, Connection)>::try_from(wire).unwrap_err().to_string()
+    }
+
+    fn refused_key(change: impl FnOnce(&mut v1::ConnectionKey)) -> String {
+        refusal(|wire| change(wire.key.as_mut().unwrap()))
+    }
+
+    #[test]
+    fn every_state_and_direction_comes_back() {
+        for value in 1..=12 {
+            let back = v1::ConnectionState::from(state(value, &Field::Message).unwrap());
+            assert_eq!(i32::from(back), value);
+        }
+        for value in 1..=4 {
+            let back = v1::Direction::from(direction(value, &Field::Message).unwrap());
+            assert_eq!(i32::from(back), value);
+        }
+    }
+
+    #[test]
+    fn a_holder_nobody_knows_keeps_its_reason() {
+        let wire = v1::Connection {
+            process_id: 0,
+            unknown_reason: "no process any more".into(),
+            ..wire_connection()
+        };
+        let (key, row) = <(ConnectionKey, Connection)>::try_from(wire.clone()).unwrap();
+        assert!(
+            matches!(&row.holder, Holder::Unknown { reason, .. } if reason.contains("any more"))
+        );
+        let back = v1::Connection::from((&key, &row));
+        assert_eq!(back, v1::Connection { process_started_at_unix_ms: 0, ..wire });
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_address_it_maps() {
+        let mut wire = wire_connection();
+        wire.key.as_mut().unwrap().remote = "[::ffff:10.0.0.2]:5".into();
+        let (key, _) = <(ConnectionKey, Connection)>::try_from(wire).unwrap();
+        assert_eq!(key.remote, Some("10.0.0.2:5".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_bad_field_is_named_with_what_it_has() {
+        assert_eq!(
+            refused_key(|key| key.protocol = v1::Protocol::Unix.into()),
+            "key.protocol is PROTOCOL_UNIX; send PROTOCOL_TCP or PROTOCOL_UDP"
+        );
+        let told = refused_key(|key| key.local = "\u{1b}[2J".into());
+        assert!(told.starts_with("key.local is \\u{1b}[2J; send ADDRESS:PORT"), "{told}");
+        assert!(refused_key(|key| key.local.clear()).starts_with("key.local is empty;"));
+        assert!(refusal(|wire| wire.key = None).starts_with("key is missing"));
+        assert!(refusal(|wire| wire.state = 99).starts_with("state is 99;"));
+        let unsaid = "state is CONNECTION_STATE_UNSPECIFIED;";
+        assert!(refusal(|wire| wire.state = 0).starts_with(unsaid));
+        assert!(refusal(|wire| wire.direction = -1).starts_with("direction is -1;"));
+        let told = refusal(|wire| wire.first_seen_at_unix_ms = -1);
+        assert!(told.starts_with("first_seen_at_unix_ms is -1;"), "{told}");
+        let told = refusal(|wire| wire.process_started_at_unix_ms = i64::MAX);
+        assert!(told.starts_with("process_started_at_unix_ms is 9223372036854775807;"), "{told}");
+        assert!(refusal(|wire| wire.application = "a b".into()).starts_with("application is a b;"));
+    }
+}
