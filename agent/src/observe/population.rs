@@ -1,0 +1,298 @@
+//! The living processes, each with what hardly changes and the application it belongs to.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use common::{
+    id::AppName,
+    sample::{Process, ProcessKey, ServiceState},
+    units::Bytes,
+};
+
+use super::{
+    accounts::Charge,
+    naming::{self, Rules, Signs},
+    processes::{Seen, Storage, Traits},
+};
+
+/// Longest chain of parents followed; a longer one is no application's tree.
+const MAX_DEPTH: usize = 64;
+
+/// An application that the agent's own drivers keep. All processes below its root belong to it, and stay
+/// its when their parent ends before them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Supervised {
+    /// Its name.
+    pub application: AppName,
+    /// Its first process; `None` while it does not run.
+    pub pid: Option<u32>,
+    /// Whether it runs.
+    pub state: ServiceState,
+    /// Whether it starts with the machine.
+    pub enabled: bool,
+}
+
+/// One living process.
+#[derive(Debug)]
+pub(super) struct Member {
+    seen: Seen,
+    traits: Traits,
+    /// The traits were read when the process was first seen: it may have been a copy of its parent about
+    /// to become another program, so they are read once more.
+    is_new: bool,
+    /// The supervised application whose tree it was last seen in.
+    tree: Option<AppName>,
+    application: AppName,
+    listed: bool,
+}
+
+/// The living processes by number.
+#[derive(Debug, Default)]
+pub(super) struct Population {
+    members: BTreeMap<u32, Member>,
+    /// Ports each process listened on at the last look at the sockets.
+    listening: HashMap<ProcessKey, BTreeSet<u16>>,
+}
+
+impl Population {
+    /// Takes one pass over the process table in. `traits_of` reads what is not known yet.
+    pub(super) fn update(&mut self, seen: Vec<Seen>, traits_of: impl Fn(u32) -> Traits) {
+        let mut former = std::mem::take(&mut self.members);
+        for seen in seen {
+            let pid = seen.key.pid;
+            let known = former.remove(&pid).filter(|member| member.seen.key == seen.key);
+            let member = match known {
+                Some(member) if member.seen.name == seen.name && !member.is_new => {
+                    Member { seen, ..member }
+                }
+                Some(member) => Member { traits: traits_of(pid), is_new: false, seen, ..member },
+                None => Member::new(seen, traits_of(pid)),
+            };
+            self.members.insert(pid, member);
+        }
+    }
+
+    /// Notes which process listens where; [`Self::name`] uses it.
+    pub(super) fn listen(&mut self, listening: HashMap<ProcessKey, BTreeSet<u16>>) {
+        self.listening = listening;
+    }
+
+    /// Gives every process its application.
+    pub(super) fn name(&mut self, rules: &Rules, supervised: &[Supervised]) {
+        let roots: HashMap<u32, &AppName> =
+            supervised.iter().filter_map(|one| Some((one.pid?, &one.application))).collect();
+        let parents: HashMap<u32, u32> =
+            self.members.iter().map(|(pid, member)| (*pid, member.seen.parent)).collect();
+        let no_port = BTreeSet::new();
+        for (pid, member) in &mut self.members {
+            if let Some(root) = root_of(*pid, &parents, &roots) {
+                member.tree = Some(root.clone());
+            }
+            let signs = Signs {
+                name: &member.seen.name,
+                executable: member.traits.executable.as_deref(),
+                unit: member.traits.unit.as_deref(),
+                ports: self.listening.get(&member.seen.key).unwrap_or(&no_port),
+            };
+            let listed = member.tree.as_ref().or_else(|| rules.name(&signs)).cloned();
+            let application = listed.unwrap_or_else(|| naming::unlisted(&signs));
+            // By name, not by how this process got it: one application has one row.
+            member.listed = member.tree.is_some() || rules.list(&application);
+            member.application = application;
+        }
+    }
+
+    /// Every process as its application's account takes it.
+    pub(super) fn charges(&self) -> Vec<Charge<'_>> {
+        let charges = self.members.values().map(|member| Charge {
+            key: member.seen.key,
+            parent: member.seen.parent,
+            application: &member.application,
+            listed: member.listed,
+            cpu_ms: member.seen.cpu_ms,
+            waited_ms: member.seen.waited_ms,
+            resident: member.seen.resident,
+        });
+        charges.collect()
+    }
+
+    /// Which processes live.
+    pub(super) fn living(&self) -> HashSet<ProcessKey> {
+        self.members.values().map(|member| member.seen.key).collect()
+    }
+
+    /// The application of each process.
+    pub(super) fn applications(&self) -> HashMap<ProcessKey, AppName> {
+        let named = self.members.values();
+        named.map(|member| (member.seen.key, member.application.clone())).collect()
+    }
+
+    /// Ports each application listens on.
+    pub(super) fn ports(&self) -> BTreeMap<AppName, BTreeSet<u16>> {
+        let mut ports: BTreeMap<AppName, BTreeSet<u16>> = BTreeMap::new();
+        for (key, listened) in &self.listening {
+            let member = self.members.get(&key.pid).filter(|member| member.seen.key == *key);
+            if let Some(member) = member {
+                ports.entry(member.application.clone()).or_default().extend(listened);
+            }
+        }
+        ports
+    }
+
+    /// The processes as rows of an observation; `storage` says what each moved.
+    pub(super) fn rows(
+        &self,
+        storage: &[(ProcessKey, Option<Storage>)],
+    ) -> BTreeMap<ProcessKey, Process> {
+        let storage: HashMap<ProcessKey, Storage> =
+            storage.iter().filter_map(|(key, moved)| Some((*key, (*moved)?))).collect();
+        let rows = self.members.values().map(|member| {
+            let moved = storage.get(&member.seen.key);
+            let row = Process {
+                parent: member.seen.parent,
+                name: member.seen.name.clone(),
+                executable: member.traits.executable.clone(),
+                user: member.traits.user,
+                unit: member.traits.unit.clone(),
+                application: Some(member.application.clone()),
+                cpu_ms: member.seen.cpu_ms,
+                resident: member.seen.resident,
+                read: moved.map(|moved| Bytes(moved.read)),
+                written: moved.map(|moved| Bytes(moved.written)),
+            };
+            (member.seen.key, row)
+        });
+        rows.collect()
+    }
+}
+
+impl Member {
+    fn new(seen: Seen, traits: Traits) -> Self {
+        let ports = BTreeSet::new();
+        let signs = Signs { name: &seen.name, executable: None, unit: None, ports: &ports };
+        let application = naming::unlisted(&signs);
+        Self { seen, traits, is_new: true, tree: None, application, listed: false }
+    }
+}
+
+/// The supervised application whose tree `pid` stands in.
+fn root_of<'a>(
+    pid: u32,
+    parents: &HashMap<u32, u32>,
+    roots: &HashMap<u32, &'a AppName>,
+) -> Option<&'a AppName> {
+    let mut at = pid;
+    for _ in 0..MAX_DEPTH {
+        if let Some(application) = roots.get(&at) {
+            return Some(application);
+        }
+        at = *parents.get(&at)?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use common::clock::Timestamp;
+
+    use super::*;
+    use crate::observe::naming::Rule;
+
+    fn name(text: &str) -> AppName {
+        text.parse().unwrap()
+    }
+
+    fn seen(pid: u32, parent: u32, name: &str) -> Seen {
+        Seen {
+            key: ProcessKey { pid, started_at: Timestamp::from_millis(u64::from(pid)) },
+            parent,
+            name: name.to_owned(),
+            cpu_ms: 0,
+            waited_ms: 0,
+            resident: Bytes(0),
+        }
+    }
+
+    fn supervised(application: &str, pid: u32) -> Supervised {
+        let state = ServiceState::Active;
+        Supervised { application: name(application), pid: Some(pid), state, enabled: true }
+    }
+
+    fn application(population: &Population, pid: u32) -> &str {
+        population.members[&pid].application.as_str()
+    }
+
+    fn traits(executable: &str) -> Traits {
+        Traits { executable: Some(executable.to_owned()), ..Traits::default() }
+    }
+
+    #[test]
+    fn the_supervised_tree_goes_before_a_rule_and_a_rule_before_the_file() {
+        let executable = Some("/usr/bin/python3".to_owned());
+        let rules =
+            Rules(vec![Rule { application: name("by-rule"), executable, unit: None, port: None }]);
+        let mut population = Population::default();
+        let rows =
+            vec![seen(1, 0, "init"), seen(10, 1, "sh"), seen(11, 10, "py"), seen(12, 1, "py")];
+        population
+            .update(rows, |pid| traits(if pid > 10 { "/usr/bin/python3" } else { "/bin/sh" }));
+
+        population.name(&rules, &[supervised("report", 10)]);
+
+        assert_eq!(application(&population, 10), "report");
+        assert_eq!(application(&population, 11), "report");
+        assert_eq!(application(&population, 12), "by-rule");
+        assert_eq!(application(&population, 1), "sh");
+        assert!(population.members[&11].listed && population.members[&12].listed);
+        assert!(!population.members[&1].listed);
+    }
+
+    #[test]
+    fn a_process_that_outlives_its_parent_stays_in_its_tree() {
+        let mut population = Population::default();
+        let report = [supervised("report", 10)];
+        population.update(vec![seen(10, 1, "sh"), seen(11, 10, "py")], |_| traits("/bin/sh"));
+        population.name(&Rules::default(), &report);
+
+        population.update(vec![seen(11, 1, "py")], |_| traits("/bin/sh"));
+        population.name(&Rules::default(), &[]);
+
+        assert_eq!(application(&population, 11), "report");
+    }
+
+    #[test]
+    fn a_copy_that_became_another_program_is_read_again() {
+        let mut population = Population::default();
+        population.update(vec![seen(10, 1, "sh")], |_| traits("/bin/sh"));
+        population.update(vec![seen(10, 1, "sh")], |_| traits("/usr/bin/nginx"));
+        population.name(&Rules::default(), &[]);
+        assert_eq!(application(&population, 10), "nginx");
+
+        population.update(vec![seen(10, 1, "sh")], |_| panic!("it is known by now"));
+        population.update(vec![seen(10, 1, "top")], |_| traits("/usr/bin/top"));
+        population.name(&Rules::default(), &[]);
+        assert_eq!(application(&population, 10), "top");
+    }
+
+    #[test]
+    fn a_port_names_its_listener() {
+        let rule = Rule { application: name("web"), executable: None, unit: None, port: Some(80) };
+        let mut population = Population::default();
+        population.update(vec![seen(10, 1, "a"), seen(11, 1, "b")], |_| Traits::default());
+        let listener = seen(11, 1, "b").key;
+        population.listen([(listener, BTreeSet::from([80]))].into());
+
+        population.name(&Rules(vec![rule]), &[]);
+
+        assert_eq!(application(&population, 10), "a");
+        assert_eq!(application(&population, 11), "web");
+        assert_eq!(population.ports(), [(name("web"), BTreeSet::from([80]))].into());
+    }
+
+    #[test]
+    fn a_circle_of_parents_ends_the_search() {
+        let mut population = Population::default();
+        population.update(vec![seen(10, 11, "a"), seen(11, 10, "b")], |_| Traits::default());
+        population.name(&Rules::default(), &[supervised("web", 99)]);
+        assert_eq!(application(&population, 10), "a");
+    }
+}

@@ -1,0 +1,226 @@
+//! The services: systemd's over D-Bus where it runs, else what the agent itself supervises.
+//!
+//! Reading systemd is asynchronous and stands beside the observer, which blocks: the caller asks here first
+//! and hands the rows in. Nothing is started, stopped or executed.
+
+use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
+
+use common::sample::{Service, ServiceState, Supervisor};
+use thiserror::Error;
+use tokio::time::timeout;
+use zbus::{
+    Connection, Message,
+    zvariant::{DynamicType, OwnedObjectPath, OwnedValue},
+};
+
+use super::population::Supervised;
+
+/// The folder that is there if and only if systemd is the first process.
+pub const SYSTEMD_FOLDER: &str = "/run/systemd/system";
+
+/// Most services reported.
+const MAX_SERVICES: usize = 4096;
+
+/// Longest wait for one answer of systemd. A look that comes without services beats none.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+const SYSTEMD: &str = "org.freedesktop.systemd1";
+const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+
+/// Where services were read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// systemd.
+    Systemd,
+    /// Only the agent's own drivers, with the reason.
+    Agent {
+        /// Why not systemd.
+        reason: String,
+    },
+}
+
+/// The services that stand outside the agent, and where they come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Services {
+    /// Where they were read from.
+    pub source: Source,
+    /// The services by unit name; empty if only the agent's own are known.
+    pub rows: BTreeMap<String, Service>,
+}
+
+/// Why systemd's services could not be read.
+#[derive(Debug, Error)]
+pub enum ServicesError {
+    /// The system bus cannot be reached, or systemd refused.
+    #[error("systemd could not be asked for its services over D-Bus")]
+    Bus(#[source] zbus::Error),
+    /// No answer in time.
+    #[error("systemd did not answer {call} within {PATIENCE:?}")]
+    Slow {
+        /// The call.
+        call: &'static str,
+    },
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Systemd => f.write_str("systemd over D-Bus, and the agent's own drivers"),
+            Self::Agent { reason } => write!(f, "the agent's own drivers only: {reason}"),
+        }
+    }
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self::unread("nobody asked systemd")
+    }
+}
+
+impl Services {
+    /// What systemd said.
+    #[must_use]
+    pub const fn from_systemd(rows: BTreeMap<String, Service>) -> Self {
+        Self { source: Source::Systemd, rows }
+    }
+
+    /// systemd was not asked, or did not answer.
+    #[must_use]
+    pub fn unread(reason: impl Into<String>) -> Self {
+        Self { source: Source::Agent { reason: reason.into() }, rows: BTreeMap::new() }
+    }
+
+    /// All rows, with those of the applications the agent supervises. systemd's units keep their suffix,
+    /// so the two never share a name.
+    pub(super) fn with(&self, supervised: &[Supervised]) -> BTreeMap<String, Service> {
+        let own = supervised.iter().map(|one| {
+            let service = Service {
+                supervisor: Supervisor::Agent,
+                state: one.state,
+                enabled: one.enabled,
+                main_pid: one.pid,
+            };
+            (one.application.to_string(), service)
+        });
+        self.rows.clone().into_iter().chain(own).collect()
+    }
+}
+
+/// Whether systemd runs this machine; `folder` is [`SYSTEMD_FOLDER`] but in tests.
+#[must_use]
+pub fn has_systemd(folder: &Path) -> bool {
+    folder.is_dir()
+}
+
+/// Connects to the system bus. Keep the connection: to make one costs more than to ask.
+///
+/// # Errors
+///
+/// If there is no bus, or it does not answer in time.
+pub async fn connect() -> Result<Connection, ServicesError> {
+    let connection = timeout(PATIENCE, Connection::system()).await;
+    connection.map_err(|_| ServicesError::Slow { call: "Hello" })?.map_err(ServicesError::Bus)
+}
+
+/// Reads every loaded service unit.
+///
+/// # Errors
+///
+/// If systemd refuses or does not answer in time. A unit that vanishes while it is read is left out.
+pub async fn systemd_services(
+    connection: &Connection,
+) -> Result<BTreeMap<String, Service>, ServicesError> {
+    let enabled = enabled_files(connection).await?;
+    let everything: (Vec<&str>, Vec<&str>) = (Vec::new(), vec!["*.service"]);
+    let answer = ask(connection, "ListUnitsByPatterns", MANAGER_PATH, MANAGER, &everything).await?;
+    let units: Vec<Unit> = answer.body().deserialize().map_err(ServicesError::Bus)?;
+    let mut services = BTreeMap::new();
+    for unit in units.into_iter().take(MAX_SERVICES) {
+        let Unit(name, _, _, active, _, _, path, ..) = unit;
+        let state = state(&active);
+        let runs = matches!(state, ServiceState::Active | ServiceState::Changing);
+        let main_pid = if runs { main_pid(connection, &path).await? } else { None };
+        let enabled = enabled.contains(file_of(&name).as_ref());
+        let service = Service { supervisor: Supervisor::Systemd, state, enabled, main_pid };
+        services.insert(name, service);
+    }
+    Ok(services)
+}
+
+/// A row of `ListUnits`: name, description, load state, active state, sub state, followed unit, object,
+/// job, its kind and object.
+#[derive(Debug, serde::Deserialize, zbus::zvariant::Type)]
+#[expect(dead_code, reason = "the signature of the answer has all of them")]
+struct Unit(
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    OwnedObjectPath,
+    u32,
+    String,
+    OwnedObjectPath,
+);
+
+async fn enabled_files(
+    connection: &Connection,
+) -> Result<std::collections::BTreeSet<String>, ServicesError> {
+    let answer = ask(connection, "ListUnitFiles", MANAGER_PATH, MANAGER, &()).await?;
+    let files: Vec<(String, String)> = answer.body().deserialize().map_err(ServicesError::Bus)?;
+    let enabled = files.into_iter().filter(|(_, state)| state.starts_with("enabled"));
+    Ok(enabled.filter_map(|(path, _)| path.rsplit('/').next().map(str::to_owned)).collect())
+}
+
+async fn main_pid(
+    connection: &Connection,
+    path: &OwnedObjectPath,
+) -> Result<Option<u32>, ServicesError> {
+    let property = ("org.freedesktop.systemd1.Service", "MainPID");
+    let answer = match ask(connection, "Get", path.as_str(), PROPERTIES, &property).await {
+        Ok(answer) => answer,
+        // The unit is gone since it was listed.
+        Err(ServicesError::Bus(zbus::Error::MethodError(..))) => return Ok(None),
+        Err(cause) => return Err(cause),
+    };
+    let value: OwnedValue = answer.body().deserialize().map_err(ServicesError::Bus)?;
+    Ok(u32::try_from(value).ok().filter(|pid| *pid != 0))
+}
+
+async fn ask<B>(
+    connection: &Connection,
+    call: &'static str,
+    path: &str,
+    interface: &str,
+    body: &B,
+) -> Result<Message, ServicesError>
+where
+    B: serde::Serialize + DynamicType,
+{
+    let answer = connection.call_method(Some(SYSTEMD), path, Some(interface), call, body);
+    let answer = timeout(PATIENCE, answer).await;
+    answer.map_err(|_| ServicesError::Slow { call })?.map_err(ServicesError::Bus)
+}
+
+/// The file a unit comes from: `getty@tty1.service` is made from `getty@.service`.
+fn file_of(unit: &str) -> std::borrow::Cow<'_, str> {
+    match (unit.split_once('@'), unit.rsplit_once('.')) {
+        (Some((template, _)), Some((_, suffix))) => format!("{template}@.{suffix}").into(),
+        _ => unit.into(),
+    }
+}
+
+fn state(active: &str) -> ServiceState {
+    match active {
+        "active" | "reloading" | "refreshing" => ServiceState::Active,
+        "inactive" => ServiceState::Inactive,
+        "failed" => ServiceState::Failed,
+        _ => ServiceState::Changing,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! systemd's answers from a stand-in on a private bus.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use zbus::{connection::Builder, interface, zvariant::ObjectPath};
+
+use super::*;
+
+const WEB_PATH: &str = "/org/freedesktop/systemd1/unit/web_2eservice";
+const GONE_PATH: &str = "/org/freedesktop/systemd1/unit/gone_2eservice";
+
+/// A bus of its own, ended with the test.
+struct Bus {
+    daemon: Child,
+    address: String,
+}
+
+impl Bus {
+    #[expect(clippy::print_stderr, reason = "a test that was left out says so loudly")]
+    fn start() -> Option<Self> {
+        let mut daemon = Command::new("dbus-daemon");
+        daemon.args(["--session", "--nofork", "--print-address=1"]).stdout(Stdio::piped());
+        let Ok(mut daemon) = daemon.stderr(Stdio::null()).spawn() else {
+            eprintln!("LEFT OUT: dbus-daemon is not installed, so systemd's answers are not read");
+            assert!(
+                std::env::var_os("SINTER_REQUIRE_ALL").is_none(),
+                "dbus-daemon is not installed"
+            );
+            return None;
+        };
+        let mut address = String::new();
+        BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        Some(Self { daemon, address: address.trim().to_owned() })
+    }
+
+    fn builder(&self) -> Builder<'_> {
+        Builder::address(self.address.as_str()).unwrap()
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        self.daemon.kill().ok();
+        self.daemon.wait().ok();
+    }
+}
+
+type UnitRow = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    ObjectPath<'static>,
+    u32,
+    &'static str,
+    ObjectPath<'static>,
+);
+
+fn unit(name: &'static str, active: &'static str, path: &'static str) -> UnitRow {
+    let root = ObjectPath::try_from("/").unwrap();
+    let path = ObjectPath::try_from(path).unwrap();
+    (name, "", "loaded", active, "", "", path, 0, "", root)
+}
+
+struct Manager;
+
+#[interface(name = "org.freedesktop.systemd1.Manager")]
+impl Manager {
+    #[expect(clippy::unused_self, reason = "the interface asks for it")]
+    fn list_units_by_patterns(&self, states: Vec<String>, patterns: Vec<String>) -> Vec<UnitRow> {
+        assert_eq!((states.len(), patterns), (0, vec!["*.service".to_owned()]));
+        vec![
+            unit("web.service", "active", WEB_PATH),
+            unit("job@1.service", "failed", GONE_PATH),
+            unit("gone.service", "activating", GONE_PATH),
+            unit("old.service", "inactive", GONE_PATH),
+        ]
+    }
+
+    #[expect(clippy::unused_self, reason = "the interface asks for it")]
+    fn list_unit_files(&self) -> Vec<(&'static str, &'static str)> {
+        vec![
+            ("/usr/lib/systemd/system/web.service", "disabled"),
+            ("/etc/systemd/system/job@.service", "enabled-runtime"),
+        ]
+    }
+}
+
+struct WebService;
+
+#[interface(name = "org.freedesktop.systemd1.Service")]
+impl WebService {
+    #[zbus(property, name = "MainPID")]
+    #[expect(clippy::unused_self, reason = "the interface asks for it")]
+    fn main_pid(&self) -> u32 {
+        4711
+    }
+}
+
+#[tokio::test]
+async fn units_come_with_state_main_process_and_whether_they_start_by_themselves() {
+    let Some(bus) = Bus::start() else { return };
+    let systemd = bus.builder().name(SYSTEMD).unwrap();
+    let systemd = systemd.serve_at(MANAGER_PATH, Manager).unwrap();
+    let _systemd = systemd.serve_at(WEB_PATH, WebService).unwrap().build().await.unwrap();
+    let connection = bus.builder().build().await.unwrap();
+
+    let services = systemd_services(&connection).await.unwrap();
+
+    let row = |state, enabled, main_pid| Service {
+        supervisor: Supervisor::Systemd,
+        state,
+        enabled,
+        main_pid,
+    };
+    assert_eq!(services["web.service"], row(ServiceState::Active, false, Some(4711)));
+    assert_eq!(services["job@1.service"], row(ServiceState::Failed, true, None));
+    assert_eq!(services["gone.service"], row(ServiceState::Changing, false, None));
+    assert_eq!(services["old.service"], row(ServiceState::Inactive, false, None));
+    assert_eq!(services.len(), 4);
+}
+
+#[tokio::test]
+async fn a_bus_without_systemd_is_an_error_that_says_so() {
+    let Some(bus) = Bus::start() else { return };
+    let connection = bus.builder().build().await.unwrap();
+
+    let error = systemd_services(&connection).await.unwrap_err();
+
+    assert!(error.to_string().contains("systemd could not be asked"), "{error}");
+    assert!(std::error::Error::source(&error).is_some());
+}
+
+#[test]
+fn systemd_and_the_agents_own_stand_side_by_side() {
+    let systemd = Service {
+        supervisor: Supervisor::Systemd,
+        state: ServiceState::Active,
+        enabled: true,
+        main_pid: None,
+    };
+    let services = Services::from_systemd([("web.service".to_owned(), systemd)].into());
+    let own = Supervised {
+        application: "web".parse().unwrap(),
+        pid: Some(7),
+        state: ServiceState::Failed,
+        enabled: false,
+    };
+
+    let rows = services.with(&[own]);
+
+    assert_eq!(rows["web.service"].supervisor, Supervisor::Systemd);
+    assert_eq!((rows["web"].supervisor, rows["web"].main_pid), (Supervisor::Agent, Some(7)));
+}
