@@ -7,6 +7,7 @@
 //!
 //! The modules stand in the order of the layers, as in the aggregator.
 
+pub mod file;
 pub mod config;
 
 // Adapters: the machine we live in.

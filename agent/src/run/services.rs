@@ -1,0 +1,70 @@
+//! Reads the services that stand outside the agent, now and then: they change seldom.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use common::task::Chain;
+use tracing::debug;
+use zbus::Connection;
+
+use crate::{
+    config::Services as Wanted,
+    observe::services::{SYSTEMD_FOLDER, Services, connect, has_systemd, systemd_services},
+};
+
+/// How long what was read is good for.
+const GOOD_FOR: Duration = Duration::from_secs(30);
+
+pub(super) struct ServicesReader {
+    wanted: Wanted,
+    connection: Option<Connection>,
+    known: Option<(Instant, Services)>,
+}
+
+impl ServicesReader {
+    pub(super) const fn new(wanted: Wanted) -> Self {
+        Self { wanted, connection: None, known: None }
+    }
+
+    pub(super) async fn read(&mut self) -> Services {
+        match &self.known {
+            Some((at, services)) if at.elapsed() < GOOD_FOR => services.clone(),
+            _ => {
+                let services = self.ask().await;
+                self.known = Some((Instant::now(), services.clone()));
+                services
+            }
+        }
+    }
+
+    async fn ask(&mut self) -> Services {
+        match self.wanted {
+            Wanted::Agent => return Services::unread("services = \"agent\" is set"),
+            Wanted::Auto if !has_systemd(Path::new(SYSTEMD_FOLDER)) => {
+                return Services::unread("systemd does not run this machine");
+            }
+            Wanted::Auto | Wanted::Systemd => {}
+        }
+        let connection = match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => connect().await,
+        };
+        let read = match connection {
+            Ok(connection) => {
+                let read = systemd_services(&connection).await;
+                self.connection = read.is_ok().then_some(connection);
+                read
+            }
+            Err(cause) => Err(cause),
+        };
+        match read {
+            Ok(rows) => Services::from_systemd(rows),
+            Err(cause) => {
+                debug!(cause = %Chain(&cause), "services not read");
+                Services::unread(Chain(&cause).to_string())
+            }
+        }
+    }
+}
