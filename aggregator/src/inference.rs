@@ -1,4 +1,23 @@
 //! Infers from who talks to whom, and how often, what each machine is and needs.
+//!
+//! ```text
+//!  windows held ─┬─> edges ──> groups ──┐
+//!                └─> measured ──────────┴─> predicates ─> opportunities
+//! ```
+//!
+//! A lie may stop us from acting, it must not make us act: what is taken away must be shown to be
+//! unused by both ends and by the hypervisor; one witness is enough to keep it.
+
+mod besides;
+mod edges;
+mod groups;
+mod measured;
+mod opportunities;
+mod predicates;
+mod rates;
+mod standing;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,6 +32,8 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
+use self::standing::Ties;
+pub(crate) use self::{opportunities::free_share, predicates::NEVER_TOUCH};
 pub use crate::join::{EdgeKey, Party};
 use crate::{
     catalogue::Catalogue,
@@ -32,7 +53,8 @@ pub struct Rate {
     pub upper: f64,
 }
 
-/// How often, over one window.
+/// How often, over the last window. An edge that an earlier window held shows and the last one does
+/// not is there with a rate of nought and its upper bound.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Edge {
     /// New connections.
@@ -132,6 +154,18 @@ pub struct Standing {
     /// Its addresses.
     #[serde(default)]
     pub addresses: BTreeSet<IpAddr>,
+    /// The machine with the smallest id of those it works in concert with, itself among them.
+    #[serde(default)]
+    pub group: Option<VmId>,
+    /// Why each application of its mix stays where it is, if it must.
+    #[serde(default)]
+    pub stays: BTreeMap<AppName, String>,
+    /// What works on it besides its mix, and would end with the machine; `None` if nothing does.
+    #[serde(default)]
+    pub besides: Option<String>,
+    /// The records its applications were measured in.
+    #[serde(default)]
+    pub records: BTreeMap<AppName, Vec<String>>,
 }
 
 /// All that is known after a window.
@@ -141,6 +175,9 @@ pub struct Findings {
     pub window: Option<WindowId>,
     /// When it closed.
     pub closed_at: Timestamp,
+    /// All windows it rests on, oldest first.
+    #[serde(default)]
+    pub windows: Vec<WindowId>,
     /// The machines.
     pub machines: BTreeMap<VmId, Standing>,
     /// Who talks to whom.
@@ -166,12 +203,29 @@ pub struct Context<'a> {
 
 /// What the windows held say, oldest first; the last one is the present.
 #[must_use]
-pub fn infer(recent: &[Joined], _context: &Context<'_>) -> Findings {
+pub fn infer(recent: &[Joined], context: &Context<'_>) -> Findings {
     let Some(present) = recent.last() else { return Findings::default() };
+    let held = edges::held(recent, context);
+    let mut ties = Ties::of(&held, present, context);
+    let machines = measured::measured(recent, context.policy.windows_needed);
+    let standings = machines.iter().map(|machine| {
+        let standing = standing::of(machine, present.to, &mut ties, context);
+        (machine.vm.clone(), standing)
+    });
+    let standings: BTreeMap<_, _> = standings.collect();
+    let mut remarks = present.remarks.clone();
+    for standing in standings.values().filter(|standing| standing.has_agent) {
+        // Off machines are silent rightly.
+        if !standing.trusted.holds && standing.active.holds {
+            remarks.push(format!("{} is not trusted: {}", standing.name, standing.trusted.reason));
+        }
+    }
     Findings {
         window: Some(present.window.clone()),
         closed_at: present.to,
-        remarks: present.remarks.clone(),
-        ..Findings::default()
+        windows: recent.iter().map(|joined| joined.window.clone()).collect(),
+        machines: standings,
+        edges: held.iter().map(|edge| (edge.key.clone(), edge.edge(present))).collect(),
+        remarks,
     }
 }

@@ -1,5 +1,16 @@
 //! Joins what the guests said of a window with what the hypervisor said: one table, each line with
 //! its source. What cannot be matched is a remark, never a guess.
+//!
+//! Two kinds of connections are left out, for they are no business of the fleet: those of the
+//! agents themselves, and those of a clone on trial, which bears its source's addresses.
+
+mod addresses;
+mod connections;
+mod machines;
+mod outside;
+mod records;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -90,7 +101,8 @@ pub struct Record {
     pub vm: VmId,
     /// The application; `None` if not known.
     pub application: Option<AppName>,
-    /// What was done: `connect`, `answer`, `read`, `write`, `compute`.
+    /// What was done: `connect`, `answer`, `read`, `write`, `compute`; `read or write` where the
+    /// hypervisor does not tell them apart.
     pub operation: String,
     /// To what.
     pub target: String,
@@ -98,7 +110,8 @@ pub struct Record {
     pub size_class: Option<u32>,
     /// How it went.
     pub outcome: Outcome,
-    /// How often; for `compute`, milliseconds.
+    /// How often; for `compute`, milliseconds. 0 for what an application read and wrote: of that
+    /// a guest's kernel counts bytes only.
     pub count: u64,
     /// How many bytes; `None` if not known.
     pub bytes: Option<u64>,
@@ -232,13 +245,28 @@ pub struct Joined {
 /// Joins one window.
 #[must_use]
 pub fn join(window: &SamplingWindow) -> Joined {
+    let mut remarks = Vec::new();
+    let mut machines = machines::machines(window, &mut remarks);
+    let owners = addresses::Owners::of(&machines, &mut remarks);
+    let merged = connections::merge(window, &machines, &owners, &mut remarks);
+    let mut book = records::Book::new(window, &machines);
+    let edges: BTreeMap<EdgeKey, Traffic> =
+        merged.into_iter().map(|(key, carried)| book.edge(key, carried)).collect();
+    let used = book.uses();
+    let records = book.close();
+    for (vm, application, keys) in used {
+        let known = machines.get_mut(&vm);
+        if let Some(used) = known.and_then(|known| known.applications.get_mut(&application)) {
+            used.records = keys;
+        }
+    }
     Joined {
         window: window.id.clone(),
         from: window.from,
         to: window.to,
-        machines: BTreeMap::new(),
-        edges: BTreeMap::new(),
-        records: Vec::new(),
-        remarks: Vec::new(),
+        machines,
+        edges,
+        records,
+        remarks,
     }
 }

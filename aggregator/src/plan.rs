@@ -4,6 +4,20 @@
 //! way back walks up them again. The plan that was approved is the plan that runs: [`Plan::basis`]
 //! names all it was made from, and a plan whose basis changed is superseded.
 
+mod basis;
+mod choose;
+mod costs;
+mod draft;
+mod explain;
+mod hosts;
+mod model;
+mod moves;
+mod probes;
+mod shrinks;
+mod steps;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::{
@@ -171,7 +185,7 @@ pub struct Plan {
     pub goal: Goal,
     /// In one sentence, for people.
     pub summary: String,
-    /// The machine that is cloned.
+    /// The machine that is cloned: the one that carries the new mix, not the one it is taken from.
     pub source: VmId,
     /// Its clone.
     pub clone: VmId,
@@ -255,14 +269,17 @@ pub struct Situation<'a> {
 }
 
 /// Plans, best first; the same situation gives the same plans.
+///
+/// Greedy: of the changes that are right by themselves the best are taken, one per group of
+/// machines that work together, as many as may run at once. A full search takes this place later.
 #[must_use]
-pub fn plan(_situation: &Situation<'_>) -> Planned {
-    Planned::default()
+pub fn plan(situation: &Situation<'_>) -> Planned {
+    choose::choose(&model::Model::new(situation))
 }
 
 /// What `plan` rests on, as it is in `situation`: a plan whose basis is another than when it was
 /// made is superseded.
 #[must_use]
-pub fn basis(_plan: &Plan, _situation: &Situation<'_>) -> MixHash {
-    MixHash::default()
+pub fn basis(plan: &Plan, situation: &Situation<'_>) -> MixHash {
+    basis::of(&plan.changes, situation)
 }

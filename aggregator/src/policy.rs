@@ -156,6 +156,8 @@ impl Policy {
             windows_needed: 2,
             coverage_minimum: 0.8,
             trial_seconds: 8,
+            // Machines of a quarter of a core on a host that others use too.
+            trial_latency_ms: 2_000,
             patience_seconds: 30,
             audit_windows: 2,
             cooldown_windows: 3,

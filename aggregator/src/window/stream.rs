@@ -130,7 +130,7 @@ impl Stream {
         let opened = opened(self.state.as_ref(), sample);
         let was =
             self.state.as_ref().map(|state| (state.counters.clone(), state.applications.clone()));
-        let since = self.previous_at.map(|previous| taken_at.since(previous.max(from)));
+        let since = self.previous_at.map(|previous| taken_at.since(previous));
         self.sealed = Some(Sealed { id: sample.id, received_at: *received_at });
         self.previous_at = Some(*taken_at);
         if delta::apply(&mut self.state, sample).is_err() {

@@ -1,0 +1,168 @@
+//! Edges over the windows held: how often each was used of late, whether it ever was, and whether
+//! what it leads to serves the whole fleet.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use common::id::VmId;
+
+use super::{Context, Edge, EdgeKey, Party, Rate, rates::rate};
+use crate::{
+    hypervisor::Power,
+    join::{Joined, Traffic},
+};
+
+/// With fewer machines than this any backend of a small fleet would be infrastructure.
+const MACHINES_OF_INFRASTRUCTURE: usize = 5;
+/// An agent asks each application for its health about once per sample; above this it is no
+/// agent that asks.
+const HEALTH_CHECKS_PER_SAMPLE: f64 = 1.5;
+
+/// One edge over the windows held.
+#[derive(Debug, Clone)]
+pub(super) struct Held<'a> {
+    /// Its ends.
+    pub(super) key: &'a EdgeKey,
+    /// What it carried in the present window; `None` if it was quiet.
+    present: Option<&'a Traffic>,
+    /// What it carried in the last window that shows it.
+    last: &'a Traffic,
+    /// Connections that came to be over all windows held.
+    pub(super) opened: u64,
+    /// Rate over the windows that are needed to act.
+    pub(super) recent: Rate,
+    /// Most connections open on average, over those windows.
+    pub(super) open_mean: f64,
+    /// Most connections open on average, over all windows held.
+    pub(super) ever_open: f64,
+    /// What it leads to serves the whole fleet, or what it comes from watches it.
+    pub(super) infrastructure: bool,
+}
+
+impl Held<'_> {
+    /// Whether the two work in concert: a connection was open, or they come often enough that the
+    /// lower bound of their rate is above what counts.
+    pub(super) fn communicates(&self, context: &Context<'_>) -> bool {
+        self.open_mean > 0.0 || self.recent.lower >= context.policy.communicates_per_second
+    }
+
+    /// As it is told.
+    pub(super) fn edge(&self, present: &Joined) -> Edge {
+        let quiet = rate(0, exposure(present, self.key));
+        let traffic = self.present;
+        Edge {
+            connections: traffic.map_or(quiet, |traffic| rate(traffic.opened, traffic.watched)),
+            seen: traffic.map_or(0, |traffic| traffic.seen),
+            open_mean: traffic.map_or(0.0, |traffic| traffic.open_mean),
+            both_ends: self.last.both_ends,
+            coverage: self.last.coverage,
+            records: self.last.records.clone(),
+        }
+    }
+}
+
+/// The edges that carried anything in the windows held, in order of their keys. What only waited
+/// to be closed is no edge, and neither is an agent that asks for its own machine's health.
+pub(super) fn held<'a>(windows: &'a [Joined], context: &Context<'_>) -> Vec<Held<'a>> {
+    let mut seen: BTreeMap<&EdgeKey, Vec<(usize, &Traffic)>> = BTreeMap::new();
+    for (index, window) in windows.iter().enumerate() {
+        for (key, traffic) in window.edges.iter().filter(|(_, traffic)| traffic.alive > 0) {
+            seen.entry(key).or_default().push((index, traffic));
+        }
+    }
+    let recent_from = windows.len().saturating_sub(context.policy.windows_needed);
+    let mut held = Vec::with_capacity(seen.len());
+    for (key, traffic) in seen {
+        let Some((last_index, last)) = traffic.last().copied() else { continue };
+        if is_health_check(key, &traffic, windows, context) {
+            continue;
+        }
+        let recent = || traffic.iter().filter(|(index, _)| *index >= recent_from);
+        let watched: Duration =
+            windows[recent_from..].iter().map(|window| exposure(window, key)).sum();
+        let most_open = |most: f64, (_, traffic): &(usize, &Traffic)| most.max(traffic.open_mean);
+        held.push(Held {
+            key,
+            present: (last_index + 1 == windows.len()).then_some(last),
+            last,
+            opened: traffic.iter().map(|(_, traffic)| traffic.opened).sum(),
+            recent: rate(recent().map(|(_, traffic)| traffic.opened).sum(), watched),
+            open_mean: recent().fold(0.0, most_open),
+            ever_open: traffic.iter().fold(0.0, most_open),
+            infrastructure: false,
+        });
+    }
+    mark_infrastructure(&mut held, windows.last(), context);
+    held
+}
+
+/// Time over which an edge would have been seen, whether it was or not.
+fn exposure(window: &Joined, key: &EdgeKey) -> Duration {
+    let ends = [&key.client, &key.server].into_iter().filter_map(|party| party.vm());
+    let watched = ends.filter_map(|vm| window.machines.get(vm)).map(|m| m.guest.watched);
+    let watched = watched.max().unwrap_or_default();
+    window.edges.get(key).map_or(watched, |traffic| watched.max(traffic.watched))
+}
+
+/// Short connections from a machine to itself leave no trace of who opened them. Those to an
+/// application that its agent keeps, at the pace at which agents ask for health, are the agent's.
+fn is_health_check(
+    key: &EdgeKey,
+    traffic: &[(usize, &Traffic)],
+    windows: &[Joined],
+    context: &Context<'_>,
+) -> bool {
+    let Party::Machine { vm, application: None } = &key.client else { return false };
+    let Party::Machine { vm: server, application: Some(application) } = &key.server else {
+        return false;
+    };
+    let is_kept = windows.iter().any(|window| {
+        let mix = window.machines.get(vm).and_then(|machine| machine.mix.as_ref());
+        mix.is_some_and(|mix| mix.applications.0.contains_key(application))
+    });
+    let period = context.policy.sample_period().as_secs_f64();
+    vm == server
+        && is_kept
+        && traffic.iter().all(|(_, traffic)| {
+            let due = traffic.watched.as_secs_f64() / period;
+            #[expect(clippy::cast_precision_loss, reason = "counts of a window are few")]
+            let opened = traffic.opened as f64;
+            opened <= due * HEALTH_CHECKS_PER_SAMPLE + 2.0 && traffic.open_mean < 0.5
+        })
+}
+
+/// One end, whichever application it is, and the port.
+type Place<'a> = (Option<&'a VmId>, Option<IpAddr>, u16);
+
+fn place(party: &Party, port: u16) -> Place<'_> {
+    match party {
+        Party::Machine { vm, .. } => (Some(vm), None, port),
+        Party::External { address } => (None, Some(*address), port),
+    }
+}
+
+/// What most of the machines call, such as a name server, binds nobody to anybody; neither does
+/// what calls most of them on the same port, such as a monitor.
+#[expect(clippy::cast_precision_loss, reason = "machines are few")]
+fn mark_infrastructure(held: &mut [Held<'_>], present: Option<&Joined>, context: &Context<'_>) {
+    let Some(present) = present else { return };
+    let running = present.machines.values().filter(|m| m.power == Some(Power::On) && !m.on_trial);
+    let most = running.count() as f64 * context.policy.shared_infrastructure_share;
+    let mut callers: BTreeMap<Place<'_>, BTreeSet<&VmId>> = BTreeMap::new();
+    let mut called: BTreeMap<Place<'_>, BTreeSet<&VmId>> = BTreeMap::new();
+    for edge in held.iter() {
+        let EdgeKey { client, server, port } = edge.key;
+        callers.entry(place(server, *port)).or_default().extend(client.vm());
+        called.entry(place(client, *port)).or_default().extend(server.vm());
+    }
+    let is_many = |count: usize| count >= MACHINES_OF_INFRASTRUCTURE && count as f64 > most;
+    for edge in held {
+        let EdgeKey { client, server, port } = edge.key;
+        let callers = callers.get(&place(server, *port)).map_or(0, BTreeSet::len);
+        let called = called.get(&place(client, *port)).map_or(0, BTreeSet::len);
+        edge.infrastructure = is_many(callers) || is_many(called);
+    }
+}

@@ -1,0 +1,300 @@
+//! Merges what both ends say of each connection, so that it counts once, and adds connections up
+//! to edges.
+//!
+//! With short connections only the side that closes first is left with a row that polling sees:
+//! the merged table sees nearly all of what either side alone would miss.
+
+mod opener;
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use common::{
+    id::{AppName, VmId},
+    sample::{ConnectionState, Protocol},
+};
+
+use super::{EdgeKey, JoinedMachine, Outcome, Party, addresses::Owners, machines::is_alive};
+use crate::{
+    catalogue::AGENT,
+    window::{ConnectionSpan, GuestWindow, SamplingWindow},
+};
+
+/// Sightings needed before a connection without a process is put down to an application.
+const SIGHTINGS_NEEDED: u64 = 5;
+
+/// The connections of one outcome.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tally {
+    /// Those that came to be in the window.
+    pub(super) opened: u64,
+    /// Those seen.
+    pub(super) seen: u64,
+    /// Bytes both ways; `None` if not known of any.
+    pub(super) bytes: Option<u64>,
+}
+
+/// What one edge carried.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Carried {
+    pub(super) by_outcome: BTreeMap<Outcome, Tally>,
+    pub(super) both_ends: bool,
+    pub(super) coverage: f64,
+    pub(super) watched: Duration,
+    pub(super) answered_at: BTreeSet<SocketAddr>,
+    open_by_client: f64,
+    open_by_server: f64,
+}
+
+impl Carried {
+    /// Connections open on average, by the end that saw more.
+    pub(super) fn open_mean(&self) -> f64 {
+        self.open_by_client.max(self.open_by_server)
+    }
+}
+
+/// What names a connection whoever reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Ends<'a> {
+    /// The machine, if the addresses mean something else on every machine.
+    within: Option<&'a VmId>,
+    protocol: Protocol,
+    low: SocketAddr,
+    high: SocketAddr,
+}
+
+/// One end's report of it.
+#[derive(Debug, Clone, Copy)]
+struct View<'a> {
+    vm: &'a VmId,
+    guest: &'a GuestWindow,
+    local: SocketAddr,
+    remote: SocketAddr,
+    spans: &'a [ConnectionSpan],
+}
+
+impl View<'_> {
+    fn order(&self, other: &Self) -> Ordering {
+        (self.vm, self.local).cmp(&(other.vm, other.local))
+    }
+
+    /// Whether a connection that it does not call new is older than the window.
+    fn knows_the_old(&self) -> bool {
+        self.guest.holes.is_empty() && self.guest.came + 1 >= self.guest.due
+    }
+}
+
+/// Adds up the connections of a window by edge.
+pub(super) fn merge(
+    window: &SamplingWindow,
+    machines: &BTreeMap<VmId, JoinedMachine>,
+    owners: &Owners,
+    remarks: &mut Vec<String>,
+) -> BTreeMap<EdgeKey, Carried> {
+    let mut views = Vec::new();
+    for (vm, guest) in &window.guests {
+        if machines.get(vm).is_none_or(|machine| machine.on_trial) {
+            continue;
+        }
+        for (key, spans) in &guest.connections {
+            let Some(remote) = key.remote else { continue };
+            let local = key.local;
+            let within = owners.is_local(local.ip()).then_some(vm);
+            let (low, high) = (local.min(remote), local.max(remote));
+            let ends = Ends { within, protocol: key.protocol, low, high };
+            views.push((ends, View { vm, guest, local, remote, spans }));
+        }
+    }
+    views.sort_by(|(a, left), (b, right)| a.cmp(b).then_with(|| left.order(right)));
+    let merger = Merger { window, machines, owners, habits: habits(&views) };
+    let mut edges = BTreeMap::new();
+    let mut unclear = 0_u64;
+    for both in views.chunk_by(|(a, _), (b, _)| a == b) {
+        let Some((client, server)) = merger.orient(both) else {
+            unclear += 1;
+            continue;
+        };
+        merger.add(&mut edges, both, client, server);
+    }
+    if unclear > 0 {
+        remarks.push(format!("{unclear} connections are left out: nobody saw who opened them"));
+    }
+    edges
+}
+
+/// Which applications of a machine were seen to call an address, and how often.
+type Habits<'a> = BTreeMap<(&'a VmId, SocketAddr), BTreeMap<&'a AppName, u64>>;
+
+fn habits<'a>(views: &[(Ends<'a>, View<'a>)]) -> Habits<'a> {
+    let mut habits = Habits::new();
+    for (_, view) in views {
+        for application in view.spans.iter().filter_map(|span| span.application.as_ref()) {
+            let calls = habits.entry((view.vm, view.remote)).or_default();
+            *calls.entry(application).or_default() += 1;
+        }
+    }
+    habits
+}
+
+struct Merger<'a> {
+    window: &'a SamplingWindow,
+    machines: &'a BTreeMap<VmId, JoinedMachine>,
+    owners: &'a Owners,
+    habits: Habits<'a>,
+}
+
+impl<'a> Merger<'a> {
+    fn add(
+        &self,
+        edges: &mut BTreeMap<EdgeKey, Carried>,
+        both: &[(Ends<'a>, View<'a>)],
+        client: SocketAddr,
+        server: SocketAddr,
+    ) {
+        let view_from = |local| both.iter().map(|(_, view)| view).find(|view| view.local == local);
+        let (by_client, by_server) = (view_from(client), view_from(server));
+        let Some(viewer) = by_client.or(by_server) else { return };
+        let key = EdgeKey {
+            client: self.client(viewer, by_client, client, server),
+            server: self.server(viewer, by_server, server),
+            port: server.port(),
+        };
+        if self.is_the_agents(&key, server) {
+            return;
+        }
+        let carried = edges.entry(key).or_default();
+        carried.answered_at.insert(server);
+        carried.both_ends |= by_client.is_some() && by_server.is_some();
+        carried.open_by_client += by_client.map_or(0.0, open_share);
+        carried.open_by_server += by_server.map_or(0.0, open_share);
+        for view in by_client.into_iter().chain(by_server) {
+            carried.coverage = carried.coverage.max(view.guest.coverage());
+            carried.watched = carried.watched.max(self.watched(view.guest));
+        }
+        for (outcome, tally) in tallies(by_client, by_server) {
+            let sum = carried.by_outcome.entry(outcome).or_default();
+            sum.opened += tally.opened;
+            sum.seen += tally.seen;
+            sum.bytes = sum.bytes.map_or(tally.bytes, |sum| Some(sum + tally.bytes.unwrap_or(0)));
+        }
+    }
+
+    /// With one sample nothing lies between two; its share of the window stands for it.
+    fn watched(&self, guest: &GuestWindow) -> Duration {
+        if guest.watched.is_zero() {
+            self.window.length().mul_f64(guest.coverage())
+        } else {
+            guest.watched
+        }
+    }
+
+    fn client(
+        &self,
+        viewer: &View<'a>,
+        by_client: Option<&View<'a>>,
+        client: SocketAddr,
+        server: SocketAddr,
+    ) -> Party {
+        let owner =
+            by_client.map(|view| view.vm).or_else(|| self.owners.owner(viewer.vm, client.ip()));
+        let Some(vm) = owner else { return Party::External { address: client.ip() } };
+        let seen = by_client.and_then(application);
+        let application = seen.or_else(|| self.by_habit(vm, server)).cloned();
+        Party::Machine { vm: vm.clone(), application }
+    }
+
+    fn server(&self, viewer: &View<'a>, by_server: Option<&View<'a>>, server: SocketAddr) -> Party {
+        let owner =
+            by_server.map(|view| view.vm).or_else(|| self.owners.owner(viewer.vm, server.ip()));
+        let Some(vm) = owner else { return Party::External { address: server.ip() } };
+        let seen = by_server.and_then(application);
+        let application = seen.or_else(|| self.by_port(vm, server.port())).cloned();
+        Party::Machine { vm: vm.clone(), application }
+    }
+
+    fn by_habit(&self, vm: &'a VmId, server: SocketAddr) -> Option<&'a AppName> {
+        let calls = self.habits.get(&(vm, server))?;
+        let all: u64 = calls.values().sum();
+        let (application, most) = calls.iter().max_by_key(|(_, count)| **count)?;
+        let is_sure = all >= SIGHTINGS_NEEDED && most * 20 >= all * 19;
+        is_sure.then_some(*application)
+    }
+
+    /// The one application that listens on a port; two of them are none.
+    fn by_port(&self, vm: &VmId, port: u16) -> Option<&'a AppName> {
+        let applications = &self.machines.get(vm)?.applications;
+        let mut listening = applications.iter().filter(|(_, used)| used.listens.contains(&port));
+        let (application, _) = listening.next()?;
+        listening.next().is_none().then_some(application)
+    }
+
+    /// The agents' own connections: those of its process, and those that only its process makes
+    /// to the same address.
+    fn is_the_agents(&self, key: &EdgeKey, server: SocketAddr) -> bool {
+        let is_agent = |name: &AppName| name.as_str() == AGENT;
+        if [&key.client, &key.server].into_iter().filter_map(|p| p.application()).any(is_agent) {
+            return true;
+        }
+        let Party::Machine { vm, application: None } = &key.client else { return false };
+        let calls = self.habits.get(&(vm, server));
+        !server.ip().is_loopback()
+            && calls.is_some_and(|calls| calls.keys().all(|name| is_agent(name)))
+    }
+}
+
+fn application<'a>(view: &View<'a>) -> Option<&'a AppName> {
+    view.spans.iter().rev().find_map(|span| span.application.as_ref())
+}
+
+/// Connections open on average at these ends.
+#[expect(clippy::cast_precision_loss, reason = "samples of one window are few")]
+fn open_share(view: &View<'_>) -> f64 {
+    let open: u64 = view.spans.iter().map(|span| span.open).sum();
+    open as f64 / view.guest.came.max(1) as f64
+}
+
+/// Pairs the connections that had these ends one after the other, last with last: what one end
+/// missed is rather the start of the window than its end.
+fn tallies(by_client: Option<&View<'_>>, by_server: Option<&View<'_>>) -> Vec<(Outcome, Tally)> {
+    let views: Vec<&View<'_>> = by_client.into_iter().chain(by_server).collect();
+    let count = views.iter().map(|view| view.spans.len()).max().unwrap_or(0);
+    let mut tallies = Vec::with_capacity(count);
+    for back in 1..=count {
+        let told: Vec<(&View<'_>, &ConnectionSpan)> = views
+            .iter()
+            .filter_map(|view| Some((*view, view.spans.get(view.spans.len().checked_sub(back)?)?)))
+            .collect();
+        let is_new = told.iter().any(|(_, span)| span.opened);
+        let is_old = told.iter().any(|(view, span)| !span.opened && view.knows_the_old());
+        let bytes = told.iter().filter_map(|(_, span)| bytes(span)).max();
+        let opened = u64::from(is_new && !is_old);
+        tallies.push((outcome(&told), Tally { opened, seen: 1, bytes }));
+    }
+    tallies
+}
+
+fn bytes(span: &ConnectionSpan) -> Option<u64> {
+    match (span.sent, span.received) {
+        (None, None) => None,
+        (sent, received) => Some(sent.unwrap_or(0).saturating_add(received.unwrap_or(0))),
+    }
+}
+
+fn outcome(told: &[(&View<'_>, &ConnectionSpan)]) -> Outcome {
+    let unanswered = |span: &ConnectionSpan| {
+        span.states
+            .iter()
+            .all(|state| matches!(state, ConnectionState::SynSent | ConnectionState::Closed))
+    };
+    if told.iter().any(|(_, span)| is_alive(span)) {
+        Outcome::Ok
+    } else if told.iter().all(|(_, span)| unanswered(span)) {
+        Outcome::Failed
+    } else {
+        Outcome::Unknown
+    }
+}

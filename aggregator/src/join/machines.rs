@@ -1,0 +1,194 @@
+//! The machines of a window: what the inventory lists and what the guests say, matched by uuid.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use common::{
+    id::VmId,
+    sample::{ConnectionState, Facts},
+};
+
+use super::{
+    JoinedMachine, Use, Used,
+    outside::{Outside, millicores},
+};
+use crate::{
+    hypervisor::{Inventory, Machine, Power},
+    window::{ApplicationSpan, ConnectionSpan, GuestWindow, SamplingWindow},
+};
+
+/// Every machine that the inventory or an agent speaks of.
+pub(super) fn machines(
+    window: &SamplingWindow,
+    remarks: &mut Vec<String>,
+) -> BTreeMap<VmId, JoinedMachine> {
+    let mut machines = BTreeMap::new();
+    for (vm, known) in window.inventory.iter().flat_map(|inventory| &inventory.machines) {
+        let mut machine = of_inventory(known);
+        machine.on_trial = window.inventory.as_ref().is_some_and(|all| is_on_trial(known, all));
+        machines.insert(vm.clone(), machine);
+    }
+    for (vm, guest) in &window.guests {
+        if !machines.contains_key(vm) && window.inventory.is_some() {
+            remarks.push(format!("an agent reports from {vm}, which the hypervisor does not know"));
+        }
+        let machine = machines.entry(vm.clone()).or_default();
+        let known = window.inventory.as_ref().and_then(|all| all.machines.get(vm));
+        take_guest(machine, vm, guest, known);
+        for contradiction in &machine.contradictions {
+            remarks.push(format!("{}: {contradiction}", machine.name));
+        }
+    }
+    for (vm, machine) in &mut machines {
+        let outside = Outside::of(&window.looks, vm);
+        machine.outside = outside.seen();
+        machine.out_of_memory = outside.out_of_memory.total();
+    }
+    machines
+}
+
+fn of_inventory(known: &Machine) -> JoinedMachine {
+    JoinedMachine {
+        name: known.name.clone(),
+        host: Some(known.host.clone()),
+        power: Some(known.power),
+        allocation: known.allocation,
+        pools: known.volumes.iter().map(|volume| volume.pool.clone()).collect(),
+        labels: known.labels.clone(),
+        addresses: addresses_of(known),
+        ..JoinedMachine::default()
+    }
+}
+
+fn addresses_of(known: &Machine) -> BTreeSet<IpAddr> {
+    known.nics.iter().flat_map(|nic| &nic.addresses).map(ipnet::IpNet::addr).collect()
+}
+
+/// A clone beside its running source bears its source's addresses and does its work a second
+/// time; once the source is off, the clone has taken its place.
+fn is_on_trial(machine: &Machine, inventory: &Inventory) -> bool {
+    let source = machine.cloned_from.as_ref().and_then(|source| inventory.machines.get(source));
+    source.is_some_and(|source| source.power == Power::On)
+}
+
+fn take_guest(
+    machine: &mut JoinedMachine,
+    vm: &VmId,
+    guest: &GuestWindow,
+    known: Option<&Machine>,
+) {
+    machine.has_agent = true;
+    machine.coverage = guest.coverage();
+    machine.guest = use_of(guest);
+    machine.mix.clone_from(&guest.mix);
+    machine.applications =
+        guest.applications.iter().map(|(name, span)| (name.clone(), used(span))).collect();
+    let spans = guest.connections.values().flatten();
+    machine.half_closed = spans.filter(|span| is_half_closed(span)).map(|_| 1).sum();
+    if let Some(facts) = &guest.facts {
+        if machine.name.is_empty() {
+            machine.name.clone_from(&facts.hostname);
+        }
+        machine.contradictions = contradictions(vm, facts, known);
+        let interfaces = facts.interfaces.iter().flat_map(|interface| &interface.addresses);
+        machine.addresses.extend(interfaces.map(ipnet::IpNet::addr));
+    }
+    machine.addresses.retain(|address| !address.is_loopback());
+    if machine.name.is_empty() {
+        machine.name = vm.to_string();
+    }
+}
+
+fn use_of(guest: &GuestWindow) -> Use {
+    let counters = &guest.counters;
+    let per_second = |total: Option<u64>| per_second(total, counters.watched);
+    Use {
+        watched: counters.watched,
+        cpu_mean: counters.cpu_ms.and_then(|cpu| millicores(cpu, counters.watched)),
+        cpu_peak: counters.cpu_peak,
+        memory_peak: counters.memory_peak,
+        received_per_second: per_second(counters.received),
+        sent_per_second: per_second(counters.sent),
+        written_per_second: per_second(counters.written),
+    }
+}
+
+fn used(span: &ApplicationSpan) -> Used {
+    Used {
+        listed: span.listed,
+        seen: span.seen,
+        cpu_mean: millicores(span.cpu_ms, span.watched),
+        cpu_peak: span.peak_cpu,
+        memory_peak: span.peak_resident,
+        written_per_second: per_second(span.written, span.watched),
+        listens: span.listens.clone(),
+        records: Vec::new(),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate has no more than 52 bits of truth")]
+fn per_second(total: Option<u64>, over: Duration) -> Option<f64> {
+    let seconds = over.as_secs_f64();
+    total.filter(|_| seconds > 0.0).map(|total| total as f64 / seconds)
+}
+
+/// Whether a connection was open both ways, or had been when it was last seen: `TIME_WAIT` is
+/// what is left of one that ended well. One that only waits to be closed, or was never answered,
+/// carries nothing.
+pub(super) fn is_alive(span: &ConnectionSpan) -> bool {
+    span.states.iter().any(|state| {
+        matches!(
+            state,
+            ConnectionState::Established | ConnectionState::TimeWait | ConnectionState::Stateless
+        )
+    })
+}
+
+fn is_half_closed(span: &ConnectionSpan) -> bool {
+    let waits = span.states.iter().any(|state| {
+        matches!(
+            state,
+            ConnectionState::CloseWait
+                | ConnectionState::FinWait1
+                | ConnectionState::FinWait2
+                | ConnectionState::LastAck
+                | ConnectionState::Closing
+        )
+    });
+    waits && !is_alive(span)
+}
+
+/// Why the guest is not the machine that the hypervisor means by this uuid. A guest may have more
+/// links and addresses than its hypervisor knows of, never none of them.
+fn contradictions(vm: &VmId, facts: &Facts, known: Option<&Machine>) -> Vec<String> {
+    let mut found = Vec::new();
+    let uuid = facts.product_uuid.as_deref().filter(|uuid| !uuid.eq_ignore_ascii_case(vm.as_str()));
+    if let Some(uuid) = uuid {
+        found.push(format!("the guest says it is {uuid}, its certificate says {vm}"));
+    }
+    let Some(known) = known else { return found };
+    let theirs: BTreeSet<&str> =
+        facts.interfaces.iter().filter_map(|interface| interface.mac.as_deref()).collect();
+    let ours: BTreeSet<&str> = known.nics.iter().map(|nic| nic.mac.as_str()).collect();
+    if !theirs.is_empty() && !ours.is_empty() && theirs.is_disjoint(&ours) {
+        let (theirs, ours) = (listed(&theirs), listed(&ours));
+        found.push(format!("the guest has the MACs {theirs}, the hypervisor says {ours}"));
+    }
+    let interfaces = facts.interfaces.iter().flat_map(|interface| &interface.addresses);
+    let theirs: BTreeSet<IpAddr> =
+        interfaces.map(ipnet::IpNet::addr).filter(|address| !address.is_loopback()).collect();
+    let ours = addresses_of(known);
+    if !theirs.is_empty() && !ours.is_empty() && theirs.is_disjoint(&ours) {
+        let (theirs, ours) = (listed(&theirs), listed(&ours));
+        found.push(format!("the guest has the addresses {theirs}, the hypervisor says {ours}"));
+    }
+    found
+}
+
+fn listed<T: ToString>(values: &BTreeSet<T>) -> String {
+    let shown: Vec<String> = values.iter().take(4).map(ToString::to_string).collect();
+    shown.join(", ")
+}

@@ -1,0 +1,153 @@
+//! The situation, indexed for planning: who calls whom on which machine, and what may leave it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::{
+    id::{AppName, NetworkId, VmId},
+    units::{Bytes, Millicores},
+};
+
+use super::Situation;
+use crate::{
+    hypervisor::{Machine, Power},
+    inference::{Edge, EdgeKey, NEVER_TOUCH, Opportunity, Standing},
+};
+
+type Edges<'a> = BTreeMap<&'a VmId, Vec<&'a (EdgeKey, Edge)>>;
+
+/// The situation, indexed.
+pub(super) struct Model<'a> {
+    pub(super) situation: &'a Situation<'a>,
+    inbound: Edges<'a>,
+    outbound: Edges<'a>,
+}
+
+impl<'a> Model<'a> {
+    pub(super) fn new(situation: &'a Situation<'a>) -> Self {
+        let (mut inbound, mut outbound) = (Edges::new(), Edges::new());
+        for edge in &situation.findings.edges {
+            if let Some(vm) = edge.0.server.vm() {
+                inbound.entry(vm).or_default().push(edge);
+            }
+            if let Some(vm) = edge.0.client.vm() {
+                outbound.entry(vm).or_default().push(edge);
+            }
+        }
+        Self { situation, inbound, outbound }
+    }
+
+    pub(super) fn inbound(&self, vm: &VmId) -> &[&'a (EdgeKey, Edge)] {
+        self.inbound.get(vm).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn outbound(&self, vm: &VmId) -> &[&'a (EdgeKey, Edge)] {
+        self.outbound.get(vm).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn standing(&self, vm: &VmId) -> Option<&'a Standing> {
+        self.situation.findings.machines.get(vm)
+    }
+
+    pub(super) fn machine(&self, vm: &VmId) -> Option<&'a Machine> {
+        self.situation.inventory.machines.get(vm)
+    }
+
+    /// What runs, clones on trial left out.
+    pub(super) fn running(&self) -> impl Iterator<Item = (&'a VmId, &'a Machine)> {
+        let machines = &self.situation.inventory.machines;
+        machines.iter().filter(move |(_, machine)| {
+            let source = machine.cloned_from.as_ref().and_then(|source| machines.get(source));
+            let on_trial = source.is_some_and(|source| source.power == Power::On);
+            machine.power == Power::On && !on_trial
+        })
+    }
+
+    /// Whether a machine may be changed now.
+    pub(super) fn candidate(&self, vm: &VmId) -> Result<(&'a Standing, &'a Machine), String> {
+        let standing = self.standing(vm).ok_or("no window speaks of it yet")?;
+        let machine = self.machine(vm).ok_or("the hypervisor does not know it")?;
+        if machine.power == Power::Off {
+            return Err("is powered off".to_owned());
+        }
+        // What the operator and other plans did since the window closed counts already.
+        if let Some(why) = self.situation.scope.opted_out.get(vm) {
+            return Err(format!("is left out by the operator: {why}"));
+        }
+        if machine.labels.contains(NEVER_TOUCH) {
+            return Err(format!("bears the label {NEVER_TOUCH}"));
+        }
+        if self.situation.busy.contains(vm) {
+            return Err("a plan under way touches it".to_owned());
+        }
+        if standing.candidate.holds {
+            Ok((standing, machine))
+        } else {
+            Err(standing.candidate.reason.clone())
+        }
+    }
+
+    /// The applications of a machine, if all of them may leave it and nothing else would miss it;
+    /// or why not.
+    pub(super) fn emptiable(
+        &self,
+        vm: &VmId,
+        standing: &'a Standing,
+    ) -> Result<Vec<&'a AppName>, String> {
+        self.candidate(vm)?;
+        let mix = standing.mix.as_ref().ok_or("its application mix is not known")?;
+        let names: Vec<&AppName> = mix.applications.0.keys().collect();
+        if names.is_empty() {
+            return Err("it runs no application of its mix, so there is nothing to move".to_owned());
+        }
+        if let Some((name, reason)) = standing.stays.iter().next() {
+            return Err(format!("{name} stays: it {reason}"));
+        }
+        let leaving: BTreeSet<&AppName> =
+            standing.opportunities.iter().filter_map(leaving).collect();
+        if let Some(name) = names.iter().find(|name| !leaving.contains(*name)) {
+            return Err(format!("{name} stays: nothing shows that it may leave"));
+        }
+        standing.besides.clone().map_or(Ok(names), Err)
+    }
+
+    /// CPU and memory that more applications may use on a machine; `None` if it can carry none.
+    pub(super) fn room(&self, standing: &Standing) -> Option<(Millicores, Bytes)> {
+        let can_carry = |o: &Opportunity| matches!(o, Opportunity::MixUp { .. });
+        if !standing.candidate.holds || !standing.opportunities.iter().any(can_carry) {
+            return None;
+        }
+        let usable = 1.0 - self.situation.policy.headroom;
+        let cpu = scaled(standing.allocation.cpu?.0, usable).checked_sub(standing.cpu_peak?.0)?;
+        let memory =
+            scaled(standing.allocation.memory?.0, usable).checked_sub(standing.memory_peak?.0)?;
+        Some((Millicores(cpu), Bytes(memory)))
+    }
+
+    /// Networks a machine is plugged into.
+    pub(super) fn networks(&self, vm: &VmId) -> BTreeSet<&'a NetworkId> {
+        let nics = self.machine(vm).into_iter().flat_map(|machine| &machine.nics);
+        nics.filter_map(|nic| nic.network.as_ref()).collect()
+    }
+
+    /// The machine that stands for a machine's group.
+    pub(super) fn group(&self, vm: &'a VmId) -> &'a VmId {
+        self.standing(vm).and_then(|standing| standing.group.as_ref()).unwrap_or(vm)
+    }
+}
+
+fn leaving(opportunity: &Opportunity) -> Option<&AppName> {
+    match opportunity {
+        Opportunity::MixDown { application, .. } => Some(application),
+        _ => None,
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a float to u64 saturates, and no amount has more than 52 bits of truth"
+)]
+fn scaled(amount: u64, share: f64) -> u64 {
+    (amount as f64 * share).floor() as u64
+}
