@@ -35,7 +35,7 @@ pub use audit_log::{AuditRow, AuditVerdict, Logged};
 pub use embedded::EmbeddedStore;
 pub use lists::{ListState, StoredList};
 pub use rows::{Page, Repository};
-pub use salvage::{Salvaged, salvage};
+pub use salvage::{Salvaged, SalvagedTable, salvage};
 pub use samples::{Incoming, Progress, StoredSample};
 pub use tokens::TokenRecord;
 pub use windows::{Checkpoint, WindowCommit, WindowRow};

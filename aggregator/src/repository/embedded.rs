@@ -19,6 +19,7 @@ use std::{
     path::Path,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -31,12 +32,16 @@ use super::{Change, Pair, Store, StoreError, Table, frame::Account};
 mod folder;
 mod tree;
 
-use folder::{Folder, Note};
+pub(super) use folder::Folder;
+use folder::Note;
 use tree::{Fault, Tree};
 
 /// Commits that share one write: enough to fill a disk's queue, few enough to stay in memory.
 const GROUP_COMMITS: usize = 4096;
 const GROUP_BYTES: usize = 8 << 20;
+/// sled's own threads keep its file locked for a moment after it was closed.
+const LINGERS: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The store of one aggregator on one machine.
 #[derive(Debug)]
@@ -67,6 +72,8 @@ struct Job {
     done: oneshot::Sender<Result<(), StoreError>>,
 }
 
+type Answer = oneshot::Receiver<Result<(), StoreError>>;
+
 impl EmbeddedStore {
     /// Opens the store in `folder`, or makes one there. Reads and checks everything in it, and
     /// blocks while it does.
@@ -93,6 +100,21 @@ impl EmbeddedStore {
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.shared.folder.path()
+    }
+
+    /// [`Store::commit`] for code that is not asynchronous.
+    pub(super) fn commit_blocking(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let closed = || StoreError::Closed { folder: self.folder().to_owned() };
+        self.submit(changes)?.blocking_recv().map_err(|_| closed())?
+    }
+
+    /// Puts a commit in the writer's queue.
+    fn submit(&self, changes: Vec<Change>) -> Result<Answer, StoreError> {
+        let closed = || StoreError::Closed { folder: self.folder().to_owned() };
+        let (done, answer) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or_else(closed)?;
+        queue.send(Job { changes, done }).map_err(|_| closed())?;
+        Ok(answer)
     }
 
     /// Bytes its files take on the disk.
@@ -135,10 +157,7 @@ impl Store for EmbeddedStore {
 
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let closed = || StoreError::Closed { folder: self.folder().to_owned() };
-        let (done, answer) = oneshot::channel();
-        let queue = self.queue.as_ref().ok_or_else(closed)?;
-        queue.send(Job { changes, done }).map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())?
+        self.submit(changes)?.await.map_err(|_| closed())?
     }
 }
 
@@ -164,11 +183,19 @@ fn stored_key(table: Table, key: &[u8]) -> Vec<u8> {
 
 /// Opens the tree of a folder and holds every value against the account.
 fn open_tree(folder: &Folder) -> Result<(Tree, Account), StoreError> {
-    let opened = tree::guarded(|| {
-        let tree = Tree::open(folder)?;
-        let account = tree.check()?;
-        Ok((tree, account))
-    });
+    let deadline = Instant::now() + LINGERS;
+    let opened = loop {
+        let opened = tree::guarded(|| {
+            let tree = Tree::open(folder)?;
+            let account = tree.check()?;
+            Ok((tree, account))
+        });
+        // The folder is ours alone: it is our own former tree that is not quite gone.
+        match opened {
+            Err(fault) if fault.is_held() && Instant::now() < deadline => thread::sleep(LOOK_AGAIN),
+            opened => break opened,
+        }
+    };
     let (tree, account) = opened.map_err(|fault| folder.fault("open", fault))?;
     match folder.noted() {
         Note::Commits(noted) if noted > account.commits => {

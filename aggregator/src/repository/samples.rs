@@ -137,13 +137,16 @@ impl Repository {
         Ok(sealed.map(|key| Change::Delete { table: Table::Samples, key }).collect())
     }
 
+    /// The samples are read before the checkpoint: a window that is committed between the two reads
+    /// takes samples away and moves the checkpoint on. The other way round they would be seen in
+    /// neither, and what was acknowledged would look lost.
     async fn read_progress(&self, agent: &AgentId) -> Result<Progress, RepositoryError> {
+        let stored = self.pairs(Table::Samples, &prefix(agent.as_str())).await?;
+        let last = stored.last().map(|(key, row)| stored_sample(key, row)).transpose()?;
         let checkpoint = self.store.get(Table::Checkpoints, agent.as_str().as_bytes()).await?;
         let checkpoint: Option<Checkpoint> =
             checkpoint.map(|bytes| decode(Table::Checkpoints, &bytes)).transpose()?;
         let sealed = checkpoint.map(|checkpoint| checkpoint.last_sealed);
-        let stored = self.pairs(Table::Samples, &prefix(agent.as_str())).await?;
-        let last = stored.last().map(|(key, row)| stored_sample(key, row)).transpose()?;
         Ok(Progress { received: last.map(|last| last.id).max(sealed), sealed })
     }
 

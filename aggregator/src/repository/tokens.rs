@@ -104,4 +104,18 @@ impl Repository {
         self.put(Table::Tokens, &token.hash.clone(), &token).await?;
         Ok(true)
     }
+
+    /// Takes the token with that hash back; `false` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not take it.
+    pub async fn end_token(&self, hash: &[u8; 32]) -> Result<bool, RepositoryError> {
+        let _turn = self.turns.tokens.lock().await;
+        let token: Option<TokenRecord> = self.row(Table::Tokens, hash).await?;
+        let Some(mut token) = token else { return Ok(false) };
+        token.revoked = true;
+        self.put(Table::Tokens, hash, &token).await?;
+        Ok(true)
+    }
 }

@@ -27,6 +27,9 @@ pub struct WindowRow {
     pub closed_at: Timestamp,
     /// Samples in it.
     pub samples: u64,
+    /// Samples that came when their own window was closed already: counted here, and in no figure.
+    #[serde(default)]
+    pub late: u64,
     /// Records made of them.
     pub records: u64,
     /// Share of the samples due that came, by machine.

@@ -135,6 +135,11 @@ impl Folder {
             .map_or(Note::Unknown, |commits| Note::Commits(u64::from_le_bytes(commits)))
     }
 
+    /// Whether no more commits than these were acknowledged, as far as the note can be read.
+    pub(in super::super) fn claims_at_most(&self, commits: u64) -> bool {
+        !matches!(self.noted(), Note::Commits(noted) if noted > commits)
+    }
+
     pub(super) fn damaged(&self, file: PathBuf, what: String) -> StoreError {
         StoreError::Damaged { folder: self.path.clone(), file, what }
     }

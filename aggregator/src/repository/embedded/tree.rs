@@ -40,6 +40,11 @@ pub(in super::super) enum Fault {
 }
 
 impl Fault {
+    /// Somebody has its file locked.
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self, Self::Io(cause) if cause.kind() == io::ErrorKind::WouldBlock)
+    }
+
     fn damage(what: impl Into<String>) -> Self {
         Self::Damage { file: None, what: what.into() }
     }
