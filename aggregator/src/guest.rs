@@ -1,16 +1,70 @@
 //! The adapter to the guests: what their agents send, and what may be asked of them.
+//!
+//! ```text
+//!  enrol ──> machine of the inventory? ──> identity
+//!  attach ─> hello ─> seat ─> samples ─> durable ─> acknowledged ─> window ─> sealed
+//!                          <─ lists, policy, seals
+//! ```
+//!
+//! Who an agent is its certificate says, and which machine it speaks for its record; what a message
+//! claims is held against that and never believed instead. Bad input costs itself: it is counted by
+//! name, its agent is told, and no other agent notices.
 
-use std::time::Duration;
+mod codec;
+mod enrolment;
+mod hub;
+mod intake;
+mod machines;
+mod news;
+mod offers;
+mod owners;
+mod quota;
+mod refusals;
+mod reports;
+mod sampling;
+mod session;
+mod streams;
+mod verbs;
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use common::{
-    clock::Timestamp,
-    id::{PlanId, VmId},
+    clock::{Clock, Timestamp},
+    id::{AgentId, PlanId, VmId, WindowId},
     list::ConfigurationList,
     mix::EffectiveMix,
-    sample::Observation,
+    pki::Authority,
+    sample::{Observation, SampleId},
+    signing::ListKey,
+    wire::{BadMessage, LARGEST_MESSAGE, agent::v1},
 };
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
+use tokio::sync::mpsc;
+use tonic::{Code, codec::CompressionEncoding};
+
+use self::{
+    codec::LinkServer,
+    hub::{Hub, active},
+};
+use crate::{
+    access,
+    catalogue::Catalogue,
+    hypervisor::Hypervisor,
+    listener::Terms,
+    policy::Policy,
+    repository::{AgentState, Repository, RepositoryError, StoredSample},
+    window::{Checkpoint, Seen},
+};
+
+/// How long an agent's certificate lasts; the agent renews it in time. A machine that was off for a
+/// long weekend comes back with it. It need not be shorter to end a stolen one: every stream is held
+/// against the agent's record, and that ends at once.
+const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Samples that wait for the windows; what is beyond waits in the agents' spools.
+const SEEN_WAITING: usize = 1024;
 
 /// What can go wrong between us and a guest.
 #[derive(Debug, Error)]
@@ -86,4 +140,156 @@ pub trait Guests: Send + Sync {
     /// Forgets the agent of a machine that is no more: its identity is revoked, and that it goes
     /// silent is no alarm.
     async fn forget(&self, vm: &VmId) -> Result<(), GuestError>;
+
+    /// Tells the agents whose samples are part of a committed window, so that their spools may
+    /// forget them. Never waits: an agent that is away hears it when it is back.
+    fn seal(&self, window: &WindowId, checkpoints: &[Checkpoint]);
+
+    /// Tells all agents, now and when they attach, how to sample and how applications are known.
+    fn set_sampling(&self, policy: &Policy, catalogue: &Catalogue);
+}
+
+/// What the hub of all agents stands on.
+pub struct HubSetup {
+    /// Where all is remembered before it is acknowledged.
+    pub repository: Repository,
+    /// Issues the agents' certificates.
+    pub authority: Arc<Authority>,
+    /// Signs the lists.
+    pub list_key: Arc<ListKey>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Whom enrolments are held against.
+    pub hypervisor: Arc<dyn Hypervisor>,
+    /// How agents sample at first; see [`Guests::set_sampling`].
+    pub policy: Policy,
+    /// How applications are known at first.
+    pub catalogue: Catalogue,
+}
+
+impl fmt::Debug for HubSetup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubSetup").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+/// All agents: serves their port and is how acting reaches them. Cheap to clone.
+#[derive(Clone)]
+pub struct AgentHub(Arc<Hub>);
+
+impl fmt::Debug for AgentHub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AgentHub").field("attached", &self.attached_agents()).finish()
+    }
+}
+
+/// An agent whose stream is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachedAgent {
+    /// Its machine.
+    pub vm: VmId,
+    /// Since when.
+    pub since: Timestamp,
+    /// Its version.
+    pub version: String,
+    /// Its last sample that is durable here.
+    pub last_received: Option<SampleId>,
+}
+
+/// Bad input of one kind, counted since we started.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Refusal {
+    /// Whose; `None` for a peer without an identity.
+    pub agent: Option<AgentId>,
+    /// Its name, such as `sample_from_the_future`.
+    pub name: &'static str,
+    /// How often.
+    pub count: u64,
+}
+
+impl AgentHub {
+    /// A hub, and the samples as they become durable. A reader that is slow slows the agents down,
+    /// never loses one.
+    #[must_use]
+    pub fn new(setup: HubSetup) -> (Self, mpsc::Receiver<Seen>) {
+        let (seen, receiver) = mpsc::channel(SEEN_WAITING);
+        let hub = Hub::new(setup, seen);
+        (Self(Arc::new(hub)), receiver)
+    }
+
+    /// The services of the agents' port: enrolment, link and health.
+    #[must_use]
+    pub fn routes(&self) -> tonic::service::Routes {
+        let enrolment = v1::enrollment_service_server::EnrollmentServiceServer::new(self.clone())
+            .accept_compressed(CompressionEncoding::Zstd)
+            .send_compressed(CompressionEncoding::Zstd)
+            .max_decoding_message_size(LARGEST_MESSAGE);
+        let (_reporter, health) = tonic_health::server::health_reporter();
+        tonic::service::Routes::new(enrolment)
+            .add_service(LinkServer(self.clone()))
+            .add_service(health)
+    }
+
+    /// The agents whose streams are open.
+    #[must_use]
+    pub fn attached_agents(&self) -> BTreeMap<AgentId, AttachedAgent> {
+        self.0.streams.all()
+    }
+
+    /// Bad input so far, connections that a port served under [`AgentHub::terms`] turned away
+    /// among it.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<Refusal> {
+        let mut all = self.0.refusals.all();
+        let turned_away = self.0.terms.tally.counts();
+        all.extend(turned_away.into_iter().map(|(name, count)| Refusal {
+            agent: None,
+            name,
+            count,
+        }));
+        all
+    }
+
+    /// The terms to serve the agents' port under, so that what is turned away at the door is
+    /// counted with the rest.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        self.0.terms.clone()
+    }
+
+    /// Ends an agent's identity for good and its stream with it; `false` if there is no such agent.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be remembered.
+    pub async fn revoke(&self, agent: &AgentId, reason: &str) -> Result<bool, RepositoryError> {
+        let known = self.0.set_state(agent, AgentState::Tombstoned, reason).await?;
+        if let Some(open) = self.0.streams.of(agent) {
+            open.close(access::refused(Code::PermissionDenied, "REVOKED_AGENT", reason));
+        }
+        Ok(known)
+    }
+}
+
+/// What a token is remembered by. The token itself is kept nowhere.
+#[must_use]
+pub fn token_hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.trim().as_bytes()).into()
+}
+
+/// Reads a kept sample again, as it is done after a restart.
+///
+/// # Errors
+///
+/// If another version kept it.
+pub fn seen_of(stored: &StoredSample) -> Result<Seen, BadMessage> {
+    let wire = common::wire::types::v1::Sample::decode(stored.bytes.clone());
+    let remedy = "start the version that kept it";
+    let wire = wire.map_err(|cause| BadMessage::new("stored sample", cause, remedy))?;
+    Ok(Seen {
+        agent: stored.agent.clone(),
+        vm: stored.vm.clone(),
+        sample: wire.try_into()?,
+        received_at: stored.received_at,
+    })
 }
