@@ -1,0 +1,95 @@
+//! Asks the hypervisor what is there, over and over, and notices what came and went.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use common::{id::VmId, task::Chain};
+use tokio::{
+    task::JoinError,
+    time::{self, Instant},
+};
+use tracing::{info, warn};
+
+use super::{Cycle, shared::look_period};
+use crate::{
+    hypervisor::{Hypervisor, HypervisorError, Inventory, Machine, Telemetry},
+    window::Look,
+};
+
+/// What one look gives.
+pub(super) type Looked = Result<(Inventory, BTreeMap<VmId, Telemetry>), HypervisorError>;
+
+/// How long a look may take. One that takes longer says nothing of the present any more.
+const LOOK_LIMIT: Duration = Duration::from_secs(30);
+
+impl Cycle {
+    /// Begins a look; its answer is taken in when it comes.
+    pub(super) fn look(&mut self) {
+        self.next_look = Instant::now() + look_period(&self.shared.settings().policy);
+        let hypervisor = Arc::clone(&self.shared.hypervisor);
+        self.looks.spawn(async move {
+            let late = |_| HypervisorError::Unreachable("it took too long".into());
+            time::timeout(LOOK_LIMIT, ask(hypervisor.as_ref())).await.map_err(late)?
+        });
+    }
+
+    pub(super) fn take_look(&mut self, looked: Looked) {
+        let (inventory, telemetry) = match looked {
+            Ok(seen) => seen,
+            Err(cause) => return self.missed(&cause),
+        };
+        if !self.is_reachable {
+            self.is_reachable = true;
+            let text = format!("{} answers again", self.shared.hypervisor.name());
+            self.shared.tell("hypervisor_reachable", None, text);
+        }
+        let at = self.shared.clock.now();
+        self.windows.look(Look { at, telemetry }, inventory.clone());
+        let inventory = Arc::new(inventory);
+        let former = {
+            let mut known = self.shared.known();
+            known.looked_at = Some(at);
+            known.inventory.replace(Arc::clone(&inventory))
+        };
+        match former {
+            Some(former) => self.compare(&former, &inventory),
+            None => info!(machines = inventory.machines.len(), "hypervisor seen"),
+        }
+        // A plan may have waited for this.
+        self.shared.wake.notify_one();
+    }
+
+    fn missed(&mut self, cause: &HypervisorError) {
+        warn!(cause = %Chain(cause), "hypervisor not seen");
+        if self.is_reachable {
+            self.is_reachable = false;
+            let name = self.shared.hypervisor.name();
+            let text = format!("{name}: {}; no plan begins until it answers", Chain(cause));
+            self.shared.tell("hypervisor_unreachable", None, text);
+        }
+    }
+
+    fn compare(&self, former: &Inventory, present: &Inventory) {
+        // Clones come and go with their plans.
+        let counts = |machine: &&Machine| machine.plan.is_none();
+        for machine in present.machines.values().filter(counts) {
+            if !former.machines.contains_key(&machine.id) {
+                let text = format!("{} appeared on {}", machine.name, machine.host);
+                self.shared.tell("machine_appeared", None, text);
+            }
+        }
+        for machine in former.machines.values().filter(counts) {
+            if !present.machines.contains_key(&machine.id) {
+                self.shared.tell("machine_gone", None, format!("{} is gone", machine.name));
+            }
+        }
+    }
+}
+
+async fn ask(hypervisor: &dyn Hypervisor) -> Looked {
+    Ok((hypervisor.inventory().await?, hypervisor.telemetry().await?))
+}
+
+/// A look that broke down instead of answering.
+pub(super) fn broken(cause: JoinError) -> HypervisorError {
+    HypervisorError::Unreachable(Box::new(cause))
+}
