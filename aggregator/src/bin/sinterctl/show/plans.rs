@@ -1,7 +1,7 @@
 //! Plans as people read them: the diff first, what is taken away before what is added.
 
 use common::{
-    units::{Bytes, Millicores},
+    units::{Bytes, Millicores, figure},
     wire::admin::v1,
 };
 
@@ -80,13 +80,12 @@ pub(crate) fn plan(printer: &Printer, plan: &v1::Plan) -> String {
     }
     text += "\n";
     text += &table(
-        ["foretold", "now", "then", "unit"],
+        ["foretold", "now", "then"],
         plan.effects.iter().map(|effect| {
             [
                 safe(&effect.name),
-                format!("{:.1}", effect.before),
-                format!("{:.1}", effect.after),
-                effect.unit.clone(),
+                safe(&figure(effect.before, &effect.unit)),
+                safe(&figure(effect.after, &effect.unit)),
             ]
         }),
     );
@@ -102,13 +101,15 @@ pub(crate) fn plan(printer: &Printer, plan: &v1::Plan) -> String {
     if !plan.measurements.is_empty() {
         text += "\n";
         text += &table(
-            ["measured", "value", "unit", "threshold", "right"],
+            ["measured", "value", "threshold", "right"],
             plan.measurements.iter().map(|m| {
                 let right = if m.passed { printer.good("yes") } else { printer.bad("no") };
                 [
                     safe(&m.name),
-                    m.value.map_or_else(|| "unknown".to_owned(), |value| format!("{value:.2}")),
-                    m.unit.clone(),
+                    m.value.map_or_else(
+                        || "unknown".to_owned(),
+                        |value| safe(&figure(value, &m.unit)),
+                    ),
                     safe(&m.threshold),
                     right,
                 ]

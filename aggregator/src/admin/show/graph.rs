@@ -1,0 +1,77 @@
+//! Windows, records and edges.
+
+use std::collections::BTreeMap;
+
+use common::{id::VmId, wire::admin::v1};
+
+use super::{moment, word};
+use crate::{
+    inference::{Edge, EdgeKey, Party},
+    join::Record,
+    repository::WindowRow,
+};
+
+/// One window, without its records.
+pub(in super::super) fn window(row: &WindowRow) -> v1::Window {
+    let least = row.coverage.values().copied().reduce(f64::min);
+    v1::Window {
+        window: row.id.to_string(),
+        opened_at_unix_ms: moment(row.opened_at),
+        closed_at_unix_ms: moment(row.closed_at),
+        records: row.records,
+        machines: u32::try_from(row.coverage.len()).unwrap_or(u32::MAX),
+        coverage_minimum: least.unwrap_or_default(),
+    }
+}
+
+/// One line of the joined table.
+pub(in super::super) fn record(record: &Record) -> v1::Record {
+    v1::Record {
+        key: record.key.clone(),
+        vm: record.vm.to_string(),
+        application: record.application.as_ref().map(ToString::to_string).unwrap_or_default(),
+        operation: record.operation.clone(),
+        target: record.target.clone(),
+        size_class: record.size_class,
+        outcome: word(&record.outcome),
+        count: record.count,
+        bytes: record.bytes,
+        source: record.source.clone(),
+    }
+}
+
+/// Who calls whom, how often.
+pub(in super::super) fn edge(
+    (key, edge): &(EdgeKey, Edge),
+    names: &BTreeMap<VmId, String>,
+) -> v1::Edge {
+    let rate = edge.connections;
+    v1::Edge {
+        client: Some(party(&key.client, names)),
+        server: Some(party(&key.server, names)),
+        port: u32::from(key.port),
+        connections: Some(v1::Rate {
+            per_second: rate.per_second,
+            lower: rate.lower,
+            upper: rate.upper,
+        }),
+        seen: edge.seen,
+        open_mean: edge.open_mean,
+        both_ends: edge.both_ends,
+        coverage: edge.coverage,
+        records: edge.records.clone(),
+    }
+}
+
+fn party(party: &Party, names: &BTreeMap<VmId, String>) -> v1::Party {
+    match party {
+        Party::Machine { vm, application } => v1::Party {
+            vm: vm.to_string(),
+            name: names.get(vm).cloned().unwrap_or_else(|| vm.to_string()),
+            application: application.as_ref().map(ToString::to_string).unwrap_or_default(),
+        },
+        Party::External { address } => {
+            v1::Party { name: address.to_string(), ..v1::Party::default() }
+        }
+    }
+}
