@@ -8,3 +8,11 @@
 
 pub mod figure;
 pub mod programs;
+pub mod load;
+pub mod child;
+pub mod bare;
+pub mod serve;
+pub mod ingest;
+pub mod demonstration;
+#[path = "../sim/mod.rs"]
+pub mod sim;

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write as _},
+    path::Path,
     process::ExitCode,
 };
 
@@ -10,7 +11,11 @@ use comfy_table::{Table, presets};
 use lab::figure::{Failure, Figure, Row, short};
 
 /// Every figure there is, in the order of the list.
-const FIGURES: &[Figure] = &[];
+const FIGURES: &[Figure] = &[Figure {
+    name: "ingest",
+    about: "what a sample costs from the socket to the committed window",
+    measure: lab::ingest::measure,
+}];
 
 /// Measures what the project claims, beside a peer or a floor in the same run.
 ///
@@ -21,6 +26,9 @@ const FIGURES: &[Figure] = &[];
 struct Arguments {
     /// `list`, `all`, or the name of a figure.
     figure: String,
+    /// For a part of a figure that runs in a process of its own: what it is told.
+    #[arg(hide = true)]
+    part: Vec<String>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -47,6 +55,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    if let [folder, machines] = arguments.part.as_slice() {
+        return serve(&arguments.figure, Path::new(folder), machines.parse()?);
+    }
     let mut out = io::stdout().lock();
     if arguments.figure == "list" {
         for figure in FIGURES {
@@ -78,6 +89,17 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     let is_missed = rows.iter().any(|(_, row)| row.met() == Some(false));
     Ok(if is_missed { ExitCode::from(3) } else { ExitCode::SUCCESS })
+}
+
+/// A server under load, in this process.
+fn serve(part: &str, folder: &Path, machines: usize) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match part {
+        "serve" => runtime.block_on(lab::serve::serve(folder, machines))?,
+        "bare" => runtime.block_on(lab::bare::serve(folder, machines))?,
+        other => return Err(format!("there is no part {other:?}").into()),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn json(figure: &str, row: &Row) -> serde_json::Value {

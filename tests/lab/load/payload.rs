@@ -1,0 +1,120 @@
+//! What simulated agents send: tables of the size of a busy guest's.
+
+use common::{
+    clock::{Clock as _, SystemClock},
+    mix::ApplicationMix,
+    wire::{
+        agent::v1::{AttachRequest, attach_request},
+        types::v1,
+    },
+};
+use prost::Message as _;
+
+/// How large samples are.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Rows of the connection table.
+    pub rows: usize,
+    /// Rows that change from sample to sample.
+    pub changed: usize,
+}
+
+/// The facts of a simulated guest.
+pub(super) fn facts(vm: &str) -> v1::Facts {
+    v1::Facts {
+        product_uuid: vm.to_owned(),
+        machine_id: vm.replace('-', ""),
+        boot_id: vm.to_owned(),
+        hostname: format!("guest-{}", &vm[..8.min(vm.len())]),
+        operating_system: "Debian GNU/Linux 12 (bookworm)".into(),
+        kernel: "6.1.0".into(),
+        architecture: "x86_64".into(),
+        agent_version: env!("CARGO_PKG_VERSION").into(),
+        booted_at_unix_ms: 1_700_000_000_000,
+        services_source: "simulated".into(),
+        connections_source: "simulated".into(),
+        ..v1::Facts::default()
+    }
+}
+
+/// The mix of a simulated guest.
+pub(super) fn mix() -> v1::EffectiveMix {
+    let hash = ApplicationMix::default().hash().0.to_vec();
+    v1::EffectiveMix { hash, ..v1::EffectiveMix::default() }
+}
+
+fn now_ms() -> u64 {
+    SystemClock.now().as_millis()
+}
+
+fn connection(row: usize, sequence: u64) -> v1::Connection {
+    let key = v1::ConnectionKey {
+        protocol: v1::Protocol::Tcp.into(),
+        local: format!("10.0.0.1:{}", 30_000 + row),
+        remote: format!("10.0.{}.{}:8080", row / 200, row % 200 + 2),
+    };
+    v1::Connection {
+        key: Some(key),
+        state: v1::ConnectionState::Established.into(),
+        direction: v1::Direction::Outbound.into(),
+        application: "web".into(),
+        process_id: 1234,
+        process_started_at_unix_ms: 1_700_000_000_000,
+        first_seen_at_unix_ms: 1_700_000_000_000,
+        bytes_sent: Some(sequence * 1000 + row as u64),
+        bytes_received: Some(sequence * 3000 + row as u64),
+        ..v1::Connection::default()
+    }
+}
+
+fn application(name: &str, sequence: u64) -> v1::ApplicationUse {
+    v1::ApplicationUse {
+        application: name.into(),
+        listed: true,
+        processes: 1,
+        cpu_time_ms: sequence * 10,
+        peak_cpu_millicores: 20,
+        resident_bytes: 50 << 20,
+        peak_resident_bytes: 51 << 20,
+        ..v1::ApplicationUse::default()
+    }
+}
+
+/// A sample, and how many bytes it has.
+pub(super) fn sample(
+    vm: &str,
+    epoch: u64,
+    sequence: u64,
+    full: bool,
+    shape: Shape,
+) -> (AttachRequest, u64) {
+    let rows = if full { shape.rows } else { shape.changed };
+    let now = now_ms();
+    let sample = v1::Sample {
+        epoch,
+        sequence,
+        taken_at_unix_ms: i64::try_from(now).unwrap_or(i64::MAX),
+        monotonic_ms: now,
+        full,
+        connections: Some(v1::ConnectionTable {
+            upserted: (0..rows).map(|row| connection(row, sequence)).collect(),
+            removed: Vec::new(),
+        }),
+        applications: ["api", "store", "web"]
+            .into_iter()
+            .map(|name| application(name, sequence))
+            .collect(),
+        counters: Some(v1::Counters {
+            cpu_busy_ms: Some(sequence * 40),
+            cpus: Some(2),
+            memory_total_bytes: Some(1 << 30),
+            memory_available_bytes: Some(700 << 20),
+            ..v1::Counters::default()
+        }),
+        facts: full.then(|| facts(vm)),
+        mix: full.then(mix),
+        ..v1::Sample::default()
+    };
+    let bytes = sample.encoded_len() as u64;
+    (AttachRequest { message: Some(attach_request::Message::Sample(sample)) }, bytes)
+}
