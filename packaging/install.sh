@@ -20,21 +20,32 @@ install -D -m 0755 "$built/sinter-workload" "$root$prefix/lib/sinter/sinter-work
 for unit in sinter-agent sinter-aggregator; do
   install -D -m 0644 "$here/packaging/systemd/$unit.service" "$root$prefix/lib/systemd/system/$unit.service"
 done
+# Whom the aggregator runs as; `systemd-sysusers` makes it.
+install -D -m 0644 "$here/packaging/systemd/sinter.conf" "$root$prefix/lib/sysusers.d/sinter.conf"
 
 for sample in "$here"/packaging/samples/*.toml; do
   name=$(basename "$sample")
   install -D -m 0644 "$sample" "$root$prefix/share/doc/sinter/$name"
   # An agent's file names a join token: nobody but root reads it.
-  [ -e "$root/etc/sinter/$name" ] || install -D -m 0600 "$sample" "$root/etc/sinter/$name"
+  case $name in
+    agent.toml) mode=0600 ;;
+    *) mode=0644 ;;
+  esac
+  [ -e "$root/etc/sinter/$name" ] || install -D -m "$mode" "$sample" "$root/etc/sinter/$name"
 done
 
-for shell in bash zsh fish; do
-  case $shell in
-    bash) to=$root$prefix/share/bash-completion/completions/sinterctl ;;
-    zsh) to=$root$prefix/share/zsh/site-functions/_sinterctl ;;
-    fish) to=$root$prefix/share/fish/vendor_completions.d/sinterctl.fish ;;
-  esac
-  mkdir -p "$(dirname "$to")"
-  "$built/sinterctl" completion "$shell" > "$to"
+for program in sinterctl sinter-aggregator; do
+  for shell in bash zsh fish; do
+    case $shell in
+      bash) to=$root$prefix/share/bash-completion/completions/$program ;;
+      zsh) to=$root$prefix/share/zsh/site-functions/_$program ;;
+      fish) to=$root$prefix/share/fish/vendor_completions.d/$program.fish ;;
+    esac
+    mkdir -p "$(dirname "$to")"
+    "$built/$program" completion "$shell" > "$to"
+  done
 done
+if [ -z "$root" ] && [ "$(id -u)" -eq 0 ] && command -v systemd-sysusers >/dev/null; then
+  systemd-sysusers "$prefix/lib/sysusers.d/sinter.conf"
+fi
 echo "installed below ${root:-/}"
