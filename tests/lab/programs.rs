@@ -7,12 +7,6 @@ use std::{
     sync::OnceLock,
 };
 
-/// The programs of the workspace.
-const PACKAGES: [(&str, &[&str]); 2] = [
-    ("agent", &["sinter-agent"]),
-    ("aggregator", &["sinter-aggregator", "sinterctl", "sinter-workload"]),
-];
-
 /// The folder that Cargo puts this build's programs into.
 fn folder() -> io::Result<PathBuf> {
     let own = env::current_exe()?;
@@ -25,22 +19,19 @@ fn folder() -> io::Result<PathBuf> {
 fn built() -> io::Result<PathBuf> {
     let folder = folder()?;
     let is_release = folder.file_name().is_some_and(|name| name == "release");
-    for (package, programs) in PACKAGES {
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--locked", "--package", package]);
-        for program in programs {
-            cargo.args(["--bin", program]);
-        }
-        if is_release {
-            cargo.arg("--release");
-        }
-        if let Some(target) = folder.parent() {
-            cargo.env("CARGO_TARGET_DIR", target);
-        }
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-        if !cargo.status()?.success() {
-            return Err(io::Error::other(format!("could not build {package}")));
-        }
+    // The whole workspace, as the tests are built: a package alone would have dependencies with
+    // other features, and all of them would be compiled once more.
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--locked", "--workspace", "--bins"]);
+    if is_release {
+        cargo.arg("--release");
+    }
+    if let Some(target) = folder.parent() {
+        cargo.env("CARGO_TARGET_DIR", target);
+    }
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    if !cargo.status()?.success() {
+        return Err(io::Error::other("could not build the programs"));
     }
     Ok(folder)
 }
