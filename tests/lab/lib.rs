@@ -13,6 +13,8 @@ pub mod child;
 pub mod bare;
 pub mod serve;
 pub mod ingest;
+pub mod kills;
 pub mod demonstration;
+pub mod turn;
 #[path = "../sim/mod.rs"]
 pub mod sim;

@@ -11,11 +11,23 @@ use comfy_table::{Table, presets};
 use lab::figure::{Failure, Figure, Row, short};
 
 /// Every figure there is, in the order of the list.
-const FIGURES: &[Figure] = &[Figure {
-    name: "ingest",
-    about: "what a sample costs from the socket to the committed window",
-    measure: lab::ingest::measure,
-}];
+const FIGURES: &[Figure] = &[
+    Figure {
+        name: "ingest",
+        about: "what a sample costs from the socket to the committed window",
+        measure: lab::ingest::measure,
+    },
+    Figure {
+        name: "kills",
+        about: "what a hundred kills of the aggregator under load cost",
+        measure: lab::kills::measure,
+    },
+    Figure {
+        name: "loop",
+        about: "how long the whole loop takes on machines of namespaces, and each way back",
+        measure: lab::turn::measure,
+    },
+];
 
 /// Measures what the project claims, beside a peer or a floor in the same run.
 ///
