@@ -730,7 +730,7 @@ async fn an_agent_hears_what_is_sealed_and_how_to_sample() {
         agent: agent.response.agent_id.parse().unwrap(),
         last_sealed,
         received_at: SystemClock.now(),
-        observation: Observation::default(),
+        observation: std::sync::Arc::default(),
     };
 
     site.hub.seal(&"w-1".parse().unwrap(), &[checkpoint]);

@@ -23,6 +23,7 @@ mod refusals;
 mod reports;
 mod sampling;
 mod session;
+mod sightings;
 mod streams;
 mod verbs;
 
@@ -289,7 +290,7 @@ pub fn seen_of(stored: &StoredSample) -> Result<Seen, BadMessage> {
     Ok(Seen {
         agent: stored.agent.clone(),
         vm: stored.vm.clone(),
-        sample: wire.try_into()?,
+        sample: Arc::new(wire.try_into()?),
         received_at: stored.received_at,
     })
 }

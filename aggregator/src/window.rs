@@ -18,10 +18,13 @@
 
 mod clock;
 mod guest;
+mod shared;
+mod states;
 mod stream;
 
 use std::{
     collections::{BTreeMap, VecDeque, btree_map::Entry},
+    sync::Arc,
     time::Duration,
 };
 
@@ -33,6 +36,7 @@ use common::{
 use serde::{Deserialize, Serialize};
 
 pub use self::guest::{ApplicationSpan, ConnectionSpan, CounterSpan, GuestWindow};
+pub use self::states::States;
 use self::stream::Stream;
 use crate::{
     hypervisor::{Inventory, Telemetry},
@@ -46,8 +50,8 @@ pub struct Seen {
     pub agent: AgentId,
     /// Of which machine: the one its certificate is bound to.
     pub vm: VmId,
-    /// The sample.
-    pub sample: Sample,
+    /// The sample, which the hub holds too.
+    pub sample: Arc<Sample>,
     /// When it reached us.
     pub received_at: Timestamp,
 }
@@ -64,7 +68,8 @@ pub struct Checkpoint {
     /// When it reached us.
     pub received_at: Timestamp,
     /// What the agent had seen with it.
-    pub observation: Observation,
+    #[serde(with = "shared")]
+    pub observation: Arc<Observation>,
 }
 
 /// What the hypervisor said at one moment.

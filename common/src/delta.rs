@@ -61,9 +61,18 @@ pub fn apply(known: &mut Option<Observation>, sample: &Sample) -> Result<(), Del
         *known = Some(Observation::default());
     }
     let Some(known) = known else { return Err(DeltaError::NoBase(sample.id)) };
-    amend(&mut known.connections, &sample.connections);
-    amend(&mut known.processes, &sample.processes);
-    amend(&mut known.services, &sample.services);
+    amend(known, sample);
+    Ok(())
+}
+
+/// Takes `sample` into what is known. A full one replaces it.
+pub fn amend(known: &mut Observation, sample: &Sample) {
+    if sample.full {
+        *known = Observation::default();
+    }
+    amend_table(&mut known.connections, &sample.connections);
+    amend_table(&mut known.processes, &sample.processes);
+    amend_table(&mut known.services, &sample.services);
     known.applications.clone_from(&sample.applications);
     known.counters.clone_from(&sample.counters);
     if let Some(facts) = &sample.facts {
@@ -72,7 +81,6 @@ pub fn apply(known: &mut Option<Observation>, sample: &Sample) -> Result<(), Del
     if let Some(mix) = &sample.mix {
         known.mix.clone_from(mix);
     }
-    Ok(())
 }
 
 fn changes<K: Ord + Clone, V: PartialEq + Clone>(
@@ -88,7 +96,7 @@ fn changes<K: Ord + Clone, V: PartialEq + Clone>(
     TableDelta { upserted, removed }
 }
 
-fn amend<K: Ord + Clone, V: Clone>(table: &mut BTreeMap<K, V>, delta: &TableDelta<K, V>) {
+fn amend_table<K: Ord + Clone, V: Clone>(table: &mut BTreeMap<K, V>, delta: &TableDelta<K, V>) {
     for key in &delta.removed {
         table.remove(key);
     }

@@ -1,8 +1,10 @@
 //! The list of every kind of id. Two kinds never mix: a [`VmId`] is no [`HostId`].
+//!
+//! An id is copied into every table that speaks of it, so its text is shared, not copied.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
 /// Longest id a hypervisor may give us; vSphere and libvirt both stay below.
@@ -30,9 +32,9 @@ fn forbidden(text: &str) -> Option<char> {
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident;)+) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The id as text.
@@ -52,7 +54,7 @@ macro_rules! ids {
                     len if len > MAX_LEN => return Err(IdError::TooLong(len)),
                     _ => {}
                 }
-                forbidden(text).map_or_else(|| Ok(Self(text.to_owned())), |c| Err(IdError::Forbidden(c)))
+                forbidden(text).map_or_else(|| Ok(Self(text.into())), |c| Err(IdError::Forbidden(c)))
             }
         }
 
@@ -66,7 +68,13 @@ macro_rules! ids {
 
         impl From<$name> for String {
             fn from(id: $name) -> Self {
-                id.0
+                id.as_str().to_owned()
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 

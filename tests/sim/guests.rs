@@ -271,7 +271,7 @@ impl State {
                     ..Sample::default()
                 };
                 let agent = format!("agent-{vm}").parse().unwrap();
-                Some(Seen { agent, vm, sample, received_at: now })
+                Some(Seen { agent, vm, sample: sample.into(), received_at: now })
             })
             .collect()
     }

@@ -8,10 +8,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Buf as _;
+use bytes::{Buf as _, Bytes};
 use common::wire::agent::v1::{AttachRequest, AttachResponse};
 use futures::future::BoxFuture;
-use prost::Message as _;
+use prost::{
+    Message as _,
+    encoding::{self, WireType},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Request, Response, Status, Streaming,
@@ -32,6 +35,8 @@ pub(super) struct Arrived {
     pub(super) size: usize,
     /// What it says, if it says anything.
     pub(super) message: Result<AttachRequest, prost::DecodeError>,
+    /// The sample in it as it was encoded, if the message is one sample and nothing besides.
+    pub(super) sample: Option<Bytes>,
 }
 
 /// Messages down.
@@ -71,8 +76,22 @@ impl Decoder for LinkCodec {
     fn decode(&mut self, src: &mut DecodeBuf<'_>) -> Result<Option<Arrived>, Status> {
         let size = src.remaining();
         let bytes = src.copy_to_bytes(size);
-        Ok(Some(Arrived { size, message: AttachRequest::decode(bytes) }))
+        let sample = sample_of(&bytes);
+        Ok(Some(Arrived { size, message: AttachRequest::decode(bytes), sample }))
     }
+}
+
+/// Number of the sample's field in `AttachRequest`.
+const SAMPLE: u32 = 2;
+
+/// The bytes of the sample that a message consists of. Encoding what was just decoded would cost as
+/// much as the decoding; a message that spells itself in another way is left to that.
+fn sample_of(message: &Bytes) -> Option<Bytes> {
+    let mut rest = message.clone();
+    let (field, kind) = encoding::decode_key(&mut rest).ok()?;
+    let length = encoding::decode_varint(&mut rest).ok()?;
+    let is_all = u64::try_from(rest.len()).is_ok_and(|left| left == length);
+    (field == SAMPLE && kind == WireType::LengthDelimited && is_all).then_some(rest)
 }
 
 /// `sinter.agent.v1.AgentLinkService`.
@@ -117,5 +136,37 @@ impl StreamingService<Arrived> for Attach {
     fn call(&mut self, request: Request<Streaming<Arrived>>) -> Self::Future {
         let hub = self.0.clone();
         Box::pin(async move { hub.attach(request).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::wire::{
+        agent::v1::{Hello, attach_request::Message},
+        types::v1,
+    };
+
+    use super::*;
+
+    fn encoded(message: Message) -> Vec<u8> {
+        AttachRequest { message: Some(message) }.encode_to_vec()
+    }
+
+    #[test]
+    fn the_bytes_of_a_sample_are_those_it_came_with() {
+        let sample = v1::Sample { epoch: 3, sequence: 300, ..v1::Sample::default() };
+        let message = Bytes::from(encoded(Message::Sample(sample.clone())));
+        assert_eq!(sample_of(&message).unwrap(), sample.encode_to_vec());
+    }
+
+    #[test]
+    fn a_message_that_is_not_one_sample_alone_has_no_such_bytes() {
+        let sample = encoded(Message::Sample(v1::Sample { epoch: 3, ..v1::Sample::default() }));
+        let twice = [sample.clone(), sample.clone()].concat();
+        let cut = sample[..sample.len() - 1].to_vec();
+        let hello = encoded(Message::Hello(Hello { epoch: 3, ..Hello::default() }));
+        for other in [twice, cut, hello, Vec::new()] {
+            assert_eq!(sample_of(&Bytes::from(other)), None);
+        }
     }
 }

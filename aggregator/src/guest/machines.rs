@@ -6,18 +6,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use common::{
-    clock::Timestamp,
-    delta,
-    id::VmId,
-    mix::EffectiveMix,
-    sample::{Observation, Sample},
-    signing::SignedList,
-};
+use common::{id::VmId, mix::EffectiveMix, signing::SignedList};
 use tokio::sync::watch;
 
-use super::LastSeen;
-use crate::repository::ListState;
+use super::{LastSeen, sightings::Sightings};
+use crate::{
+    repository::ListState,
+    window::{Checkpoint, Seen},
+};
 
 /// A list as it waits for its agent.
 #[derive(Debug, Clone)]
@@ -44,7 +40,7 @@ struct State {
     attached: bool,
     /// A sample came since the agent attached.
     sampled: bool,
-    last: Option<(Timestamp, Observation)>,
+    last: Option<Sightings>,
     /// A change is missing: `last` is how it was, and no change can be added to it.
     lost: bool,
     mix: Option<EffectiveMix>,
@@ -115,7 +111,8 @@ impl Guest {
     }
 
     /// Takes a sample in. `follows`: nothing is missing between it and the one before.
-    pub(super) fn observe(&self, sample: &Sample, received_at: Timestamp, follows: bool) {
+    pub(super) fn observe(&self, seen: &Seen, follows: bool) {
+        let sample = &seen.sample;
         self.change(|state| {
             state.lost = !sample.full && (state.lost || !follows);
             if let Some(mix) = &sample.mix {
@@ -124,12 +121,21 @@ impl Guest {
             if state.lost {
                 return;
             }
-            let mut known = state.last.take().map(|(_, observation)| observation);
-            if delta::apply(&mut known, sample).is_ok() {
-                state.sampled = true;
+            if sample.full {
+                state.last = Some(Sightings::begin(seen));
+            } else if state.last.as_mut().is_none_or(|last| !last.add(seen)) {
+                state.last = None;
             }
-            state.last = known.map(|observation| (received_at, observation));
+            state.sampled |= state.last.is_some();
         });
+    }
+
+    /// Goes on from what a window was committed with. What is seen stays the same.
+    pub(super) fn rest_on(&self, checkpoint: &Checkpoint) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = &mut state.last {
+            last.rest_on(checkpoint);
+        }
     }
 
     /// A message is lost that may have been a change.
@@ -181,8 +187,7 @@ impl Guest {
 
 impl State {
     fn last_seen(&self) -> Option<LastSeen> {
-        let (received_at, observation) = self.last.clone()?;
-        Some(LastSeen { received_at, observation })
+        self.last.as_ref().map(Sightings::last_seen)
     }
 }
 
@@ -209,8 +214,9 @@ impl Drop for Offered {
 #[cfg(test)]
 mod tests {
     use common::{
-        delta::Stamp,
-        sample::{SampleId, Service, ServiceState, Supervisor},
+        clock::Timestamp,
+        delta::{self, Stamp},
+        sample::{Observation, Sample, SampleId, Service, ServiceState, Supervisor},
     };
 
     use super::*;
@@ -230,13 +236,17 @@ mod tests {
         Stamp { id: SampleId { epoch: 1, sequence }, ..Stamp::default() }
     }
 
+    fn seen(sample: Sample) -> Seen {
+        let (agent, vm) = ("agent-1".parse().unwrap(), "vm-1".parse().unwrap());
+        Seen { agent, vm, sample: sample.into(), received_at: Timestamp::from_millis(5) }
+    }
+
     #[test]
     fn what_was_last_seen_follows_the_changes() {
         let (before, after) = looks();
         let guest = Guest::default();
-        let at = Timestamp::from_millis(5);
-        guest.observe(&delta::between(None, &before, stamp(1)), at, true);
-        guest.observe(&delta::between(Some(&before), &after, stamp(2)), at, true);
+        guest.observe(&seen(delta::between(None, &before, stamp(1))), true);
+        guest.observe(&seen(delta::between(Some(&before), &after, stamp(2))), true);
         assert_eq!(guest.last_seen().unwrap().observation, after);
     }
 
@@ -244,13 +254,23 @@ mod tests {
     fn a_change_after_a_hole_is_not_added_to_what_is_old() {
         let (before, after) = looks();
         let guest = Guest::default();
-        let at = Timestamp::from_millis(5);
-        guest.observe(&delta::between(None, &before, stamp(1)), at, true);
-        guest.observe(&delta::between(Some(&before), &after, stamp(3)), at, false);
+        guest.observe(&seen(delta::between(None, &before, stamp(1))), true);
+        guest.observe(&seen(delta::between(Some(&before), &after, stamp(3))), false);
         assert_eq!(guest.last_seen().unwrap().observation, before);
         assert!(!guest.has_base());
-        guest.observe(&delta::between(None, &after, stamp(4)), at, true);
+        guest.observe(&seen(delta::between(None, &after, stamp(4))), true);
         assert_eq!(guest.last_seen().unwrap().observation, after);
+    }
+
+    #[test]
+    fn a_change_of_what_another_agent_saw_is_no_base() {
+        let (before, after) = looks();
+        let guest = Guest::default();
+        guest.observe(&seen(delta::between(None, &before, stamp(1))), true);
+        let other = "agent-2".parse().unwrap();
+        let change = seen(delta::between(Some(&before), &after, stamp(2)));
+        guest.observe(&Seen { agent: other, ..change }, true);
+        assert!(!guest.has_base());
     }
 
     #[test]

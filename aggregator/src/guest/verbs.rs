@@ -86,6 +86,11 @@ impl Guests for AgentHub {
     }
 
     fn seal(&self, window: &WindowId, checkpoints: &[Checkpoint]) {
+        for checkpoint in checkpoints {
+            if let Some(guest) = self.0.machines.known(&checkpoint.vm) {
+                guest.rest_on(checkpoint);
+            }
+        }
         let mut seals = self.0.seals.lock().unwrap_or_else(PoisonError::into_inner);
         for Checkpoint { agent, last_sealed, .. } in checkpoints {
             let sender = seals.entry(agent.clone()).or_insert_with(|| watch::Sender::new(None));

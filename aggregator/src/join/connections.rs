@@ -286,9 +286,7 @@ fn bytes(span: &ConnectionSpan) -> Option<u64> {
 
 fn outcome(told: &[(&View<'_>, &ConnectionSpan)]) -> Outcome {
     let unanswered = |span: &ConnectionSpan| {
-        span.states
-            .iter()
-            .all(|state| matches!(state, ConnectionState::SynSent | ConnectionState::Closed))
+        span.states.lies_within(&[ConnectionState::SynSent, ConnectionState::Closed])
     };
     if told.iter().any(|(_, span)| is_alive(span)) {
         Outcome::Ok

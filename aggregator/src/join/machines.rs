@@ -139,25 +139,21 @@ fn per_second(total: Option<u64>, over: Duration) -> Option<f64> {
 /// what is left of one that ended well. One that only waits to be closed, or was never answered,
 /// carries nothing.
 pub(super) fn is_alive(span: &ConnectionSpan) -> bool {
-    span.states.iter().any(|state| {
-        matches!(
-            state,
-            ConnectionState::Established | ConnectionState::TimeWait | ConnectionState::Stateless
-        )
-    })
+    span.states.meets(&[
+        ConnectionState::Established,
+        ConnectionState::TimeWait,
+        ConnectionState::Stateless,
+    ])
 }
 
 fn is_half_closed(span: &ConnectionSpan) -> bool {
-    let waits = span.states.iter().any(|state| {
-        matches!(
-            state,
-            ConnectionState::CloseWait
-                | ConnectionState::FinWait1
-                | ConnectionState::FinWait2
-                | ConnectionState::LastAck
-                | ConnectionState::Closing
-        )
-    });
+    let waits = span.states.meets(&[
+        ConnectionState::CloseWait,
+        ConnectionState::FinWait1,
+        ConnectionState::FinWait2,
+        ConnectionState::LastAck,
+        ConnectionState::Closing,
+    ]);
     waits && !is_alive(span)
 }
 

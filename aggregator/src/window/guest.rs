@@ -16,6 +16,8 @@ use common::{
     units::{Bytes, Millicores},
 };
 
+use super::states::States;
+
 /// One connection in a window. The same addresses used again are another connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionSpan {
@@ -28,7 +30,7 @@ pub struct ConnectionSpan {
     /// It came to be in this window; `false` if it may be older.
     pub opened: bool,
     /// The states it was seen in.
-    pub states: BTreeSet<ConnectionState>,
+    pub states: States,
     /// Samples that show it.
     pub seen: u64,
     /// Samples that show it open both ways.
@@ -180,11 +182,7 @@ impl GuestWindow {
     pub(super) fn take(&mut self, change: &Change<'_>) {
         self.came += 1;
         self.watched += change.watched.unwrap_or_default();
-        for (key, row) in &change.now.connections {
-            if row.state != ConnectionState::Listen {
-                self.take_connection(*key, row, change.opened.contains(key));
-            }
-        }
+        self.take_connections(change);
         for (name, now) in &change.now.applications {
             let was = change.was.map(|(_, applications)| applications.get(name));
             self.applications.entry(name.clone()).or_default().take(was, now, change.watched);
@@ -199,8 +197,35 @@ impl GuestWindow {
         self.before.clear();
     }
 
-    fn take_connection(&mut self, key: ConnectionKey, row: &Connection, opened: bool) {
+    /// Both tables have one order and are walked side by side: to look every row up would cost
+    /// more than all that is done with it.
+    fn take_connections(&mut self, change: &Change<'_>) {
+        let rows = change.now.connections.iter();
+        let rows = rows.filter(|(_, row)| row.state != ConnectionState::Listen);
+        let mut new = Vec::new();
+        let mut known = self.connections.iter_mut().peekable();
+        for (key, row) in rows {
+            while known.next_if(|(earlier, _)| *earlier < key).is_some() {}
+            match known.next_if(|(same, _)| *same == key) {
+                Some((_, spans)) if !change.opened.contains(key) => {
+                    if let Some(span) = spans.last_mut() {
+                        span.take(row);
+                    }
+                }
+                _ => new.push((key, row)),
+            }
+        }
+        for (key, row) in new {
+            self.begin_span(*key, row, change.opened.contains(key));
+        }
+    }
+
+    fn begin_span(&mut self, key: ConnectionKey, row: &Connection, opened: bool) {
         let spans = self.connections.entry(key).or_default();
+        if spans.is_empty() {
+            // Nearly all ends are used once; a vector that grows by itself starts with room for four.
+            spans.reserve_exact(1);
+        }
         if opened || spans.is_empty() {
             let nought = (row.sent.map(|_| Bytes(0)), row.received.map(|_| Bytes(0)));
             let known = self.before.get(&key).copied();
@@ -210,7 +235,7 @@ impl GuestWindow {
                 direction: row.direction,
                 application: None,
                 opened,
-                states: BTreeSet::new(),
+                states: States::default(),
                 seen: 0,
                 open: 0,
                 sent: None,

@@ -1,6 +1,10 @@
 //! The samples of one agent: in order, each once, held until their window closes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+};
 
 use common::{
     clock::Timestamp,
@@ -23,7 +27,7 @@ pub(super) struct Stream {
     clock: GuestClock,
     /// What the agent saw with the last sample of a closed window; `None` while it is not known,
     /// from a hole on up to the next full sample.
-    state: Option<Observation>,
+    state: Option<Arc<Observation>>,
     /// The last sample that lies in a closed window.
     sealed: Option<Sealed>,
     /// When the last sample of a closed window was taken.
@@ -40,7 +44,7 @@ struct Sealed {
 
 #[derive(Debug, Clone)]
 struct Held {
-    sample: Sample,
+    sample: Arc<Sample>,
     received_at: Timestamp,
     taken_at: Timestamp,
 }
@@ -106,8 +110,8 @@ impl Stream {
         due: u64,
         timing: Timing,
     ) -> (GuestWindow, Option<Checkpoint>) {
-        let mut guest = GuestWindow::opened(self.agent.clone(), due, self.state.as_ref());
-        guest.duplicates = std::mem::take(&mut self.duplicates);
+        let mut guest = GuestWindow::opened(self.agent.clone(), due, self.state.as_deref());
+        guest.duplicates = mem::take(&mut self.duplicates);
         let mut took_any = false;
         // A prefix, never a choice: what is sealed is all that lies before one sample.
         while let Some(first) = self.held.first_entry().filter(|held| held.get().taken_at < to) {
@@ -115,7 +119,7 @@ impl Stream {
             took_any = true;
             self.apply(&held, from, timing, &mut guest);
         }
-        guest.close(self.state.as_ref());
+        guest.close(self.state.as_deref());
         let checkpoint = self.checkpoint().filter(|_| took_any);
         (guest, checkpoint)
     }
@@ -127,25 +131,30 @@ impl Stream {
             guest.note_hole(sample.id);
             self.state = None;
         }
-        let opened = opened(self.state.as_ref(), sample);
-        let was =
-            self.state.as_ref().map(|state| (state.counters.clone(), state.applications.clone()));
+        let opened = opened(self.state.as_deref(), sample);
+        // The first change after a commit is one of a copy: the checkpoint stays as it is.
+        let was = self.state.as_mut().map(Arc::make_mut).map(|state| {
+            (mem::take(&mut state.counters), mem::take(&mut state.applications))
+        });
         let since = self.previous_at.map(|previous| taken_at.since(previous));
         self.sealed = Some(Sealed { id: sample.id, received_at: *received_at });
         self.previous_at = Some(*taken_at);
-        if delta::apply(&mut self.state, sample).is_err() {
+        if sample.full {
+            self.state = Some(Arc::default());
+        }
+        let Some(state) = &mut self.state else {
             guest.unusable += 1;
             return;
-        }
+        };
+        delta::amend(Arc::make_mut(state), sample);
         if *taken_at < from {
-            guest.note_late(self.state.as_ref());
+            guest.note_late(self.state.as_deref());
             return;
         }
-        if let Some(now) = &self.state {
-            // What lies beyond three periods was not watched, whatever is seen at its end.
-            let watched = since.filter(|_| was.is_some()).map(|since| since.min(timing.period * 3));
-            guest.take(&Change { was: was.as_ref(), now, opened: &opened, since, watched });
-        }
+        let now = state.as_ref();
+        // What lies beyond three periods was not watched, whatever is seen at its end.
+        let watched = since.filter(|_| was.is_some()).map(|since| since.min(timing.period * 3));
+        guest.take(&Change { was: was.as_ref(), now, opened: &opened, since, watched });
     }
 
     /// Whether a sample amends what the one before it left.

@@ -1,6 +1,6 @@
 //! Rows of the connection table, each with the key it stands under.
 
-use std::net::SocketAddr;
+use std::{cell::RefCell, net::SocketAddr};
 
 use super::{
     BadMessage,
@@ -8,6 +8,7 @@ use super::{
     types::v1,
 };
 use crate::{
+    id::AppName,
     sample::{
         Connection, ConnectionKey, ConnectionState, Direction, Holder, ProcessKey, Protocol,
         TableDelta,
@@ -128,13 +129,37 @@ impl From<Direction> for v1::Direction {
     }
 }
 
-pub(super) fn connection(
+/// The application that the row before named: its neighbours are mostly of the same one, and then
+/// share its name.
+#[derive(Debug, Default)]
+struct LastNamed(RefCell<Option<AppName>>);
+
+impl LastNamed {
+    fn read(&self, text: &str, field: &Field<'_>) -> Result<Option<AppName>, BadMessage> {
+        let mut last = self.0.borrow_mut();
+        if last.as_ref().is_none_or(|last| last.as_str() != text) {
+            let Some(name) = field.id_if_any(text)? else { return Ok(None) };
+            *last = Some(name);
+        }
+        Ok(last.clone())
+    }
+}
+
+fn connection(
     wire: v1::Connection,
     field: &Field<'_>,
 ) -> Result<(ConnectionKey, Connection), BadMessage> {
+    row(wire, field, &LastNamed::default())
+}
+
+fn row(
+    wire: v1::Connection,
+    field: &Field<'_>,
+    named: &LastNamed,
+) -> Result<(ConnectionKey, Connection), BadMessage> {
     let place = field.of("key");
     let key = connection_key(place.required(wire.key)?, &place)?;
-    let application = field.of("application").id_if_any(&wire.application)?;
+    let application = named.read(&wire.application, &field.of("application"))?;
     let holder = if wire.process_id == 0 {
         let reason = field.of("unknown_reason").text(wire.unknown_reason)?;
         Holder::Unknown { reason, application }
@@ -180,8 +205,10 @@ pub(super) fn connections(
     wire: v1::ConnectionTable,
     field: &Field<'_>,
 ) -> Result<TableDelta<ConnectionKey, Connection>, BadMessage> {
+    let named = LastNamed::default();
+    let read = |wire, field: &Field<'_>| row(wire, field, &named);
     Ok(TableDelta {
-        upserted: field.of("upserted").rows(wire.upserted, connection)?,
+        upserted: field.of("upserted").rows(wire.upserted, read)?,
         removed: field.of("removed").rows(wire.removed, connection_key)?,
     })
 }

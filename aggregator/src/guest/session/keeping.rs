@@ -1,5 +1,7 @@
 //! What comes up a stream: judged one by one, kept together, handed on.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use common::{
     sample::{Sample, SampleId},
@@ -94,7 +96,10 @@ impl Session {
                         Err(bad) => self.bear(line, &bad),
                     };
                 }
-                Some(Up::Sample(wire)) => self.place(line, batch, wire).await,
+                Some(Up::Sample(wire)) => {
+                    let bytes = arrived.sample.unwrap_or_else(|| wire.encode_to_vec().into());
+                    self.place(line, batch, (wire, bytes))
+                }
             },
         };
         match judged {
@@ -108,8 +113,12 @@ impl Session {
     }
 
     /// Puts a good sample into the batch.
-    async fn place(&self, line: &mut Line, batch: &mut Batch, wire: v1::Sample) -> Result<(), Bad> {
-        let bytes = Bytes::from(wire.encode_to_vec());
+    fn place(
+        &self,
+        line: &mut Line,
+        batch: &mut Batch,
+        (wire, bytes): (v1::Sample, Bytes),
+    ) -> Result<(), Bad> {
         let received_at = self.hub.clock.now();
         let sample = line.standing.read(wire, received_at)?;
         let (agent, id) = (&self.record.id, sample.id);
@@ -149,8 +158,10 @@ impl Session {
             let known = batch.seen.len() - new.min(batch.seen.len());
             let new = batch.seen.into_iter().zip(times).skip(known);
             let new = new.map(|((sample, follows), received_at)| {
-                line.guest.observe(&sample, received_at, follows);
-                Seen { agent: agent.clone(), vm: vm.clone(), sample, received_at }
+                let (agent, vm) = (agent.clone(), vm.clone());
+                let seen = Seen { agent, vm, sample: Arc::new(sample), received_at };
+                line.guest.observe(&seen, follows);
+                seen
             });
             // An agent that does not read its acknowledgement keeps nothing from its window.
             let new = new.collect();

@@ -33,7 +33,7 @@ impl Session {
             Some(Ok(Arrived { message: Err(cause), .. })) => {
                 Bad::new("undecodable_message", cause.to_string())
             }
-            Some(Ok(Arrived { size, message: Ok(request) })) => match request.message {
+            Some(Ok(Arrived { size, message: Ok(request), .. })) => match request.message {
                 Some(Up::Hello(hello)) if size <= LARGEST_MESSAGE => return Ok(hello),
                 Some(Up::Hello(_)) => Bad::new("message_too_large", "hello is larger than 1 MiB"),
                 _ => Bad::new("no_hello", "the first message is no hello; send it first"),

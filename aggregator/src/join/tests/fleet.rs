@@ -251,7 +251,7 @@ impl Fleet {
                 windows.accept(Seen {
                     agent: format!("agent-{}", guest.name).parse().unwrap(),
                     vm: vm(guest.name),
-                    sample,
+                    sample: sample.into(),
                     received_at: Timestamp::from_millis(BEGIN_MS + second * 1000 + 600),
                 });
             }
