@@ -20,6 +20,7 @@ mod standing;
 pub(crate) mod tests;
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
@@ -203,11 +204,12 @@ pub struct Context<'a> {
 
 /// What the windows held say, oldest first; the last one is the present.
 #[must_use]
-pub fn infer(recent: &[Joined], context: &Context<'_>) -> Findings {
-    let Some(present) = recent.last() else { return Findings::default() };
-    let held = edges::held(recent, context);
+pub fn infer(recent: &[impl Borrow<Joined>], context: &Context<'_>) -> Findings {
+    let recent: Vec<&Joined> = recent.iter().map(Borrow::borrow).collect();
+    let Some(present) = recent.last().copied() else { return Findings::default() };
+    let held = edges::held(&recent, context);
     let mut ties = Ties::of(&held, present, context);
-    let machines = measured::measured(recent, context.policy.windows_needed);
+    let machines = measured::measured(&recent, context.policy.windows_needed);
     let standings = machines.iter().map(|machine| {
         let standing = standing::of(machine, present.to, &mut ties, context);
         (machine.vm.clone(), standing)

@@ -21,6 +21,7 @@ mod audit_log;
 mod embedded;
 mod frame;
 mod lists;
+mod pack;
 mod plans;
 mod requests;
 mod rows;
@@ -146,6 +147,15 @@ pub enum Change {
         table: Table,
         /// Which key.
         key: Vec<u8>,
+    },
+    /// No key from `from` to `to` has a value then. Nobody need read what is deleted.
+    DeleteRange {
+        /// Which table.
+        table: Table,
+        /// The first key.
+        from: Vec<u8>,
+        /// The last key; it goes too.
+        to: Vec<u8>,
     },
 }
 

@@ -73,6 +73,9 @@ impl Store for SimStore {
             match change {
                 Change::Put { table, key, value } => drop(rows.insert((table, key), value)),
                 Change::Delete { table, key } => drop(rows.remove(&(table, key))),
+                Change::DeleteRange { table, from, to } => {
+                    rows.retain(|(of, key), _| *of != table || *key < from || *key > to);
+                }
             }
         }
         Ok(())

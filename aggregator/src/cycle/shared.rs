@@ -71,7 +71,7 @@ pub(super) struct Known {
     pub(super) looked_at: Option<Timestamp>,
     pub(super) findings: Arc<Findings>,
     /// The last closed windows since we started, oldest first.
-    pub(super) recent: Arc<Vec<Joined>>,
+    pub(super) recent: Arc<Vec<Arc<Joined>>>,
 }
 
 /// Why an event was not written.

@@ -32,7 +32,7 @@ const SWEEP_PERIOD: Duration = Duration::from_secs(6 * 3600);
 
 /// What came of one window.
 struct Thought {
-    recent: Arc<Vec<Joined>>,
+    recent: Arc<Vec<Arc<Joined>>>,
     records: Vec<Record>,
     findings: Findings,
     planned: Planned,
@@ -153,7 +153,7 @@ impl Shared {
         let records = mem::take(&mut joined.records);
         let mut recent = Arc::clone(&self.known().recent);
         let held = Arc::make_mut(&mut recent);
-        held.push(joined);
+        held.push(Arc::new(joined));
         let most = settings.policy.windows_needed.max(WINDOWS_HELD);
         held.drain(..held.len().saturating_sub(most));
         let findings = self.in_context(&settings, |context| inference::infer(&recent, context));

@@ -35,6 +35,10 @@ impl Bucket {
     }
 }
 
+/// What is owed is saved up to this much before anybody waits for it: to wake up for one message
+/// costs several times what the message does.
+const WORTH_A_WAIT: Duration = Duration::from_millis(250);
+
 /// What one agent may send. A spool of hours empties within minutes; a flood is slowed down to
 /// what a few hundred machines send, and costs its own agent alone.
 #[derive(Debug)]
@@ -57,7 +61,8 @@ impl AgentQuota {
     pub(super) fn message(&mut self, size: usize, now: Instant) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "a frame is far smaller than 2^52")]
         let size = size as f64;
-        self.messages.take(1.0, now).max(self.bytes.take(size, now))
+        let wait = self.messages.take(1.0, now).max(self.bytes.take(size, now));
+        if wait < WORTH_A_WAIT { Duration::ZERO } else { wait }
     }
 
     /// Whether one more bad message is borne.
@@ -112,6 +117,21 @@ mod tests {
         let now = Instant::now();
         let mut quota = AgentQuota::new(now);
         assert!((0..360).all(|_| quota.message(20_000, now).is_zero()));
+    }
+
+    #[test]
+    fn a_flood_is_slowed_down_to_its_rate_in_few_waits() {
+        let (begin, mut now) = (Instant::now(), Instant::now());
+        let mut quota = AgentQuota::new(now);
+        let mut waits = 0;
+        for _ in 0..3000 {
+            let wait = quota.message(1000, now);
+            waits += u32::from(!wait.is_zero());
+            now += wait;
+        }
+        let took = now.saturating_duration_since(begin).as_secs_f64();
+        assert!((19.5..=20.5).contains(&took), "2000 messages beyond the first took {took} s");
+        assert!(waits <= 80, "{waits} waits");
     }
 
     #[test]

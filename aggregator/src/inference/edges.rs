@@ -66,7 +66,7 @@ impl Held<'_> {
 
 /// The edges that carried anything in the windows held, in order of their keys. What only waited
 /// to be closed is no edge, and neither is an agent that asks for its own machine's health.
-pub(super) fn held<'a>(windows: &'a [Joined], context: &Context<'_>) -> Vec<Held<'a>> {
+pub(super) fn held<'a>(windows: &[&'a Joined], context: &Context<'_>) -> Vec<Held<'a>> {
     let mut seen: BTreeMap<&EdgeKey, Vec<(usize, &Traffic)>> = BTreeMap::new();
     for (index, window) in windows.iter().enumerate() {
         for (key, traffic) in window.edges.iter().filter(|(_, traffic)| traffic.alive > 0) {
@@ -95,7 +95,7 @@ pub(super) fn held<'a>(windows: &'a [Joined], context: &Context<'_>) -> Vec<Held
             infrastructure: false,
         });
     }
-    mark_infrastructure(&mut held, windows.last(), context);
+    mark_infrastructure(&mut held, windows.last().copied(), context);
     held
 }
 
@@ -112,7 +112,7 @@ fn exposure(window: &Joined, key: &EdgeKey) -> Duration {
 fn is_health_check(
     key: &EdgeKey,
     traffic: &[(usize, &Traffic)],
-    windows: &[Joined],
+    windows: &[&Joined],
     context: &Context<'_>,
 ) -> bool {
     let Party::Machine { vm, application: None } = &key.client else { return false };

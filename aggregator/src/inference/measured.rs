@@ -21,8 +21,8 @@ pub(super) struct Measured<'a> {
 }
 
 /// The machines of the last window, over all windows.
-pub(super) fn measured(windows: &[Joined], needed: usize) -> Vec<Measured<'_>> {
-    let Some(present) = windows.last() else { return Vec::new() };
+pub(super) fn measured<'a>(windows: &[&'a Joined], needed: usize) -> Vec<Measured<'a>> {
+    let Some(present) = windows.last().copied() else { return Vec::new() };
     let each = present.machines.iter().map(|(vm, present)| Measured {
         vm,
         present,

@@ -15,7 +15,6 @@
 //! A read may already see a commit that is on its way to the disk.
 
 use std::{
-    collections::BTreeMap,
     path::Path,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc},
     thread::{self, JoinHandle},
@@ -30,6 +29,7 @@ use tracing::{error, warn};
 use super::{Change, Pair, Store, StoreError, Table, frame::Account};
 
 mod folder;
+mod group;
 mod tree;
 
 pub(super) use folder::Folder;
@@ -269,11 +269,11 @@ struct Writer {
 impl Writer {
     fn run(&mut self, jobs: &mpsc::Receiver<Job>) {
         while let Ok(first) = jobs.recv() {
-            let mut bytes = size(&first.changes);
+            let mut bytes = group::size(&first.changes);
             let mut group = vec![first];
             while group.len() < GROUP_COMMITS && bytes < GROUP_BYTES {
                 let Ok(next) = jobs.try_recv() else { break };
-                bytes += size(&next.changes);
+                bytes += group::size(&next.changes);
                 group.push(next);
             }
             let (commits, waiting): (Vec<_>, Vec<_>) =
@@ -289,16 +289,8 @@ impl Writer {
     fn write(&mut self, commits: Vec<Vec<Change>>, bytes: usize) -> Result<(), StoreError> {
         self.shared.folder.has_room(bytes)?;
         let tree = self.tree()?;
-        let mut last: BTreeMap<Vec<u8>, Option<Bytes>> = BTreeMap::new();
-        for change in commits.into_iter().flatten() {
-            match change {
-                Change::Put { table, key, value } => {
-                    last.insert(stored_key(table, &key), Some(value))
-                }
-                Change::Delete { table, key } => last.insert(stored_key(table, &key), None),
-            };
-        }
         let result = tree::guarded(|| {
+            let last = group::last_of(&tree, commits)?;
             let (batch, account) = tree.batch(&self.account, &last)?;
             {
                 let _nobody_reads = self.shared.state_mut();
@@ -356,14 +348,6 @@ impl Writer {
     }
 }
 
-fn size(changes: &[Change]) -> usize {
-    let sizes = changes.iter().map(|change| match change {
-        Change::Put { key, value, .. } => key.len() + value.len(),
-        Change::Delete { key, .. } => key.len(),
-    });
-    sizes.sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,6 +373,25 @@ mod tests {
         let all = store.scan(Table::Settings, b"", b"", 10).await.unwrap();
         assert_eq!(all, [(b"a".to_vec(), Bytes::from("2")), (b"b".to_vec(), Bytes::from(long))]);
         assert_eq!(store.get(Table::Settings, b"c").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_range_goes_with_what_the_same_commit_put_there_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = vec![7; 3 * 4096 + 1];
+        {
+            let store = EmbeddedStore::open(folder.path()).unwrap();
+            store.commit(vec![put(b"a", b"1"), put(b"b", &long), put(b"d", b"4")]).await.unwrap();
+            let (from, to) = (b"a2".to_vec(), b"d".to_vec());
+            let range = Change::DeleteRange { table: Table::Settings, from, to };
+            store.commit(vec![put(b"c", b"3"), range, put(b"d", b"5")]).await.unwrap();
+        }
+
+        // What was deleted is in no account any more: else the store would not open.
+        let store = EmbeddedStore::open(folder.path()).unwrap();
+
+        let all = store.scan(Table::Settings, b"", b"", 10).await.unwrap();
+        assert_eq!(all, [(b"a".to_vec(), Bytes::from("1")), (b"d".to_vec(), Bytes::from("5"))]);
     }
 
     #[tokio::test]

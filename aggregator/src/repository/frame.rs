@@ -44,7 +44,8 @@ impl<'a> Framed<'a> {
     }
 
     pub(super) fn write(self) -> Vec<u8> {
-        let mut bytes = Vec::new();
+        let length = if let Self::Inline { value, .. } = self { value.len() } else { 12 };
+        let mut bytes = Vec::with_capacity(HEAD + length);
         match self {
             Self::Inline { crc, value } => {
                 bytes.push(INLINE);

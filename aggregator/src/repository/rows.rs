@@ -1,14 +1,17 @@
 //! The repository itself, and how its rows become bytes: MessagePack with named fields, so that a
-//! field added later does not make older rows unreadable.
+//! field added later does not make older rows unreadable. Large ones are packed.
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
-use bytes::Bytes;
 use common::{id::AgentId, sample::SampleId};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::Mutex;
 
-use super::{Change, EmbeddedStore, RepositoryError, Store, StoreError, Table, audit_log::Head};
+use super::{
+    Change, EmbeddedStore, RepositoryError, Store, StoreError, Table,
+    audit_log::Head,
+    pack::{pack, unpack},
+};
 
 /// Rows fetched from the store at once while a whole table is walked.
 const STRIDE: usize = 512;
@@ -161,12 +164,14 @@ pub(super) fn put<T: Serialize>(
 ) -> Result<Change, RepositoryError> {
     let bytes =
         rmp_serde::to_vec_named(row).map_err(|cause| RepositoryError::Encode { table, cause })?;
-    Ok(Change::Put { table, key, value: Bytes::from(bytes) })
+    Ok(Change::Put { table, key, value: pack(bytes) })
 }
 
 pub(super) fn decode<T: DeserializeOwned>(
     table: Table,
     bytes: &[u8],
 ) -> Result<T, RepositoryError> {
-    rmp_serde::from_slice(bytes).map_err(|cause| RepositoryError::Decode { table, cause })
+    let what = "it does not unpack";
+    let bytes = unpack(bytes).map_err(|_| RepositoryError::Malformed { table, what })?;
+    rmp_serde::from_slice(&bytes).map_err(|cause| RepositoryError::Decode { table, cause })
 }

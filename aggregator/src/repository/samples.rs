@@ -125,18 +125,6 @@ impl Repository {
         pairs.into_iter().map(|(key, row)| stored_sample(&key, &row)).collect()
     }
 
-    /// Deletes what of an agent's samples a committed window has.
-    pub(super) async fn sealed_samples(
-        &self,
-        agent: &AgentId,
-        last: SampleId,
-    ) -> Result<Vec<Change>, RepositoryError> {
-        let end = sample_key(agent, last);
-        let pairs = self.pairs(Table::Samples, &prefix(agent.as_str())).await?;
-        let sealed = pairs.into_iter().map(|(key, _)| key).take_while(|key| *key <= end);
-        Ok(sealed.map(|key| Change::Delete { table: Table::Samples, key }).collect())
-    }
-
     /// The samples are read before the checkpoint: a window that is committed between the two reads
     /// takes samples away and moves the checkpoint on. The other way round they would be seen in
     /// neither, and what was acknowledged would look lost.
@@ -156,6 +144,12 @@ impl Repository {
         let mut turns = self.turns.received.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(turns.entry(agent.clone()).or_default())
     }
+}
+
+/// Deletes what of an agent's samples a committed window has.
+pub(super) fn delete_up_to(agent: &AgentId, last: SampleId) -> Change {
+    let (from, to) = (prefix(agent.as_str()), sample_key(agent, last));
+    Change::DeleteRange { table: Table::Samples, from, to }
 }
 
 fn sample_key(agent: &AgentId, id: SampleId) -> Vec<u8> {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{
     Change, Page, Repository, RepositoryError, Table,
     rows::{decode, put},
+    samples::delete_up_to,
 };
 pub use crate::window::Checkpoint;
 use crate::{inference::Findings, plan::Planned};
@@ -79,7 +80,7 @@ impl Repository {
         for checkpoint in &commit.checkpoints {
             let key = checkpoint.agent.as_str().as_bytes().to_vec();
             changes.push(put(Table::Checkpoints, key, checkpoint)?);
-            changes.extend(self.sealed_samples(&checkpoint.agent, checkpoint.last_sealed).await?);
+            changes.push(delete_up_to(&checkpoint.agent, checkpoint.last_sealed));
         }
         Ok(self.store.commit(changes).await?)
     }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io,
+    ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -113,6 +114,11 @@ impl Tree {
     /// The value under a stored key.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault> {
         self.db.get(key)?.map(|bytes| self.value(key, &bytes)).transpose()
+    }
+
+    /// The stored keys of a range.
+    pub(super) fn keys(&self, range: RangeInclusive<Vec<u8>>) -> Result<Vec<Vec<u8>>, Fault> {
+        self.db.range(range).keys().map(|key| Ok(key?.to_vec())).collect()
     }
 
     /// Keys without their table, with their values.
