@@ -9,7 +9,8 @@ use bytes::Bytes;
 use super::frame::INLINE_AT_MOST;
 
 /// What a packed row begins with: that of a zstd frame. No row in MessagePack does, for that would
-/// be the number 40, and every row is a map, a list or a text.
+/// be the number 40, and every row is a map, a list or a text; nor does one of samples, for no id
+/// is that long.
 const PACKED: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
 /// The quickest of the ordinary levels: more would pack little better.
 const LEVEL: i32 = 1;

@@ -1,8 +1,19 @@
 //! Samples whose window is not committed yet, as they came. What is here once is counted once.
+//!
+//! ```text
+//!  key   agent | 0 | number of the last sample
+//!  row   length of the machine's id | id | { number | time of receipt | length | wire message }..
+//! ```
+//!
+//! Samples that came together are one row, which is packed if it is large: that an agent empties
+//! its spool costs the store little. The row stays until its last sample is in a committed window.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes};
 use common::{
     clock::Timestamp,
     id::{AgentId, VmId},
@@ -12,6 +23,7 @@ use tokio::sync::Mutex;
 
 use super::{
     Change, Repository, RepositoryError, Table,
+    pack::{pack, unpack},
     rows::{Received, decode, prefix},
     windows::Checkpoint,
 };
@@ -85,21 +97,21 @@ impl Repository {
             Received::Last(last) => last,
             Received::Unread => self.read_progress(agent).await?.received,
         };
-        let mut changes = Vec::with_capacity(samples.len());
-        for Incoming { id, received_at, bytes } in samples {
-            if last.is_some_and(|last| id <= last) {
-                continue;
+        let mut new = samples;
+        new.retain(|sample| {
+            let is_new = last.is_none_or(|last| sample.id > last);
+            if is_new {
+                last = Some(sample.id);
             }
-            last = Some(id);
-            let value = raw_row(vm, received_at, &bytes);
-            changes.push(Change::Put { table: Table::Samples, key: sample_key(agent, id), value });
-        }
-        let new = changes.len();
-        if new > 0 {
-            self.store.commit(changes).await?;
+            is_new
+        });
+        if let Some(end) = new.last() {
+            let key = sample_key(agent, end.id);
+            let value = pack(row_of(vm, &new));
+            self.store.commit(vec![Change::Put { table: Table::Samples, key, value }]).await?;
         }
         *received = Received::Last(last);
-        Ok(new)
+        Ok(new.len())
     }
 
     /// How far an agent has come.
@@ -122,7 +134,19 @@ impl Repository {
     /// If the store does not answer.
     pub async fn unsealed(&self) -> Result<Vec<StoredSample>, RepositoryError> {
         let pairs = self.pairs(Table::Samples, &[]).await?;
-        pairs.into_iter().map(|(key, row)| stored_sample(&key, &row)).collect()
+        let checkpoints = self.checkpoints().await?;
+        let sealed: HashMap<_, _> = checkpoints
+            .iter()
+            .map(|checkpoint| (&checkpoint.agent, checkpoint.last_sealed))
+            .collect();
+        let mut unsealed = Vec::new();
+        for (key, row) in pairs {
+            let (agent, _) = of_key(&key)?;
+            let end = sealed.get(&agent).copied();
+            let stored = samples_of(&agent, &row)?.into_iter();
+            unsealed.extend(stored.filter(|sample| end.is_none_or(|end| sample.id > end)));
+        }
+        Ok(unsealed)
     }
 
     /// The samples are read before the checkpoint: a window that is committed between the two reads
@@ -130,12 +154,12 @@ impl Repository {
     /// neither, and what was acknowledged would look lost.
     async fn read_progress(&self, agent: &AgentId) -> Result<Progress, RepositoryError> {
         let stored = self.pairs(Table::Samples, &prefix(agent.as_str())).await?;
-        let last = stored.last().map(|(key, row)| stored_sample(key, row)).transpose()?;
+        let last = stored.last().map(|(key, _)| of_key(key)).transpose()?;
         let checkpoint = self.store.get(Table::Checkpoints, agent.as_str().as_bytes()).await?;
         let checkpoint: Option<Checkpoint> =
             checkpoint.map(|bytes| decode(Table::Checkpoints, &bytes)).transpose()?;
         let sealed = checkpoint.map(|checkpoint| checkpoint.last_sealed);
-        Ok(Progress { received: last.map(|last| last.id).max(sealed), sealed })
+        Ok(Progress { received: last.map(|(_, id)| id).max(sealed), sealed })
     }
 
     /// Samples of one agent are kept one after the other, so that none is called known while its
@@ -146,7 +170,7 @@ impl Repository {
     }
 }
 
-/// Deletes what of an agent's samples a committed window has.
+/// Deletes the rows of which a committed window has every sample.
 pub(super) fn delete_up_to(agent: &AgentId, last: SampleId) -> Change {
     let (from, to) = (prefix(agent.as_str()), sample_key(agent, last));
     Change::DeleteRange { table: Table::Samples, from, to }
@@ -159,47 +183,116 @@ fn sample_key(agent: &AgentId, id: SampleId) -> Vec<u8> {
     key
 }
 
-/// Time of receipt, length of the machine's id, the id, the wire message.
-fn raw_row(vm: &VmId, received_at: Timestamp, bytes: &[u8]) -> Bytes {
+fn row_of(vm: &VmId, samples: &[Incoming]) -> Vec<u8> {
     let id = vm.as_str().as_bytes();
-    let mut row = BytesMut::with_capacity(10 + id.len() + bytes.len());
-    row.put_u64(received_at.as_millis());
+    let bytes: usize = samples.iter().map(|sample| HEAD + sample.bytes.len()).sum();
+    let mut row = Vec::with_capacity(2 + id.len() + bytes);
     row.put_u16(u16::try_from(id.len()).unwrap_or(u16::MAX));
     row.put_slice(id);
-    row.put_slice(bytes);
-    row.freeze()
+    for sample in samples {
+        row.put_u64(sample.id.epoch);
+        row.put_u64(sample.id.sequence);
+        row.put_u64(sample.received_at.as_millis());
+        // A message has a megabyte at most.
+        row.put_u32(u32::try_from(sample.bytes.len()).unwrap_or(u32::MAX));
+        row.put_slice(&sample.bytes);
+    }
+    row
 }
 
-fn stored_sample(key: &[u8], row: &Bytes) -> Result<StoredSample, RepositoryError> {
-    let malformed = |what| RepositoryError::Malformed { table: Table::Samples, what };
-    let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).ok();
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
-    let (name, id) = key
-        .len()
-        .checked_sub(16)
-        .and_then(|middle| key.split_at_checked(middle))
-        .ok_or_else(|| malformed("its key is short"))?;
-    let agent = name
-        .strip_suffix(&[0])
+/// Bytes of a row before each of its messages.
+const HEAD: usize = 8 + 8 + 8 + 4;
+
+const fn malformed(what: &'static str) -> RepositoryError {
+    RepositoryError::Malformed { table: Table::Samples, what }
+}
+
+fn text<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+/// Whose the samples of a row are, and which is the last.
+fn of_key(key: &[u8]) -> Result<(AgentId, SampleId), RepositoryError> {
+    let middle = key.len().checked_sub(16).ok_or_else(|| malformed("its key is short"))?;
+    let (name, mut id) = key.split_at(middle);
+    let agent = name.strip_suffix(&[0]).and_then(text);
+    let agent = agent.ok_or_else(|| malformed("its key names no agent"))?;
+    let (epoch, sequence) = (id.get_u64(), id.get_u64());
+    Ok((agent, SampleId { epoch, sequence }))
+}
+
+fn samples_of(agent: &AgentId, row: &Bytes) -> Result<Vec<StoredSample>, RepositoryError> {
+    let unpacked = unpack(row).map_err(|_| malformed("it does not unpack"))?;
+    let mut rest = Bytes::from(unpacked.into_owned());
+    let length = rest.try_get_u16().map_err(|_| malformed("it is short"))?;
+    let vm: VmId = rest
+        .get(..usize::from(length))
         .and_then(text)
-        .and_then(|name| name.parse().ok())
-        .ok_or_else(|| malformed("its key names no agent"))?;
-    let (epoch, sequence) =
-        number(&id[..8]).zip(number(&id[8..])).ok_or_else(|| malformed("its key has no number"))?;
-    let (received_at, rest) = row.split_at_checked(8).ok_or_else(|| malformed("it is short"))?;
-    let received_at = number(received_at).ok_or_else(|| malformed("it has no time"))?;
-    let (length, rest) = rest.split_at_checked(2).ok_or_else(|| malformed("it is short"))?;
-    let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
-    let vm = rest
-        .get(..length)
-        .and_then(text)
-        .and_then(|vm| vm.parse().ok())
         .ok_or_else(|| malformed("it names no machine"))?;
-    Ok(StoredSample {
-        agent,
-        vm,
-        id: SampleId { epoch, sequence },
-        received_at: Timestamp::from_millis(received_at),
-        bytes: row.slice(10 + length..),
-    })
+    rest.advance(usize::from(length));
+    let mut samples = Vec::new();
+    while !rest.is_empty() {
+        if rest.len() < HEAD {
+            return Err(malformed("a sample in it is short"));
+        }
+        let (epoch, sequence) = (rest.get_u64(), rest.get_u64());
+        let received_at = Timestamp::from_millis(rest.get_u64());
+        let length = usize::try_from(rest.get_u32()).unwrap_or(usize::MAX);
+        if rest.len() < length {
+            return Err(malformed("a sample in it is short"));
+        }
+        let bytes = rest.split_to(length);
+        let (agent, vm) = (agent.clone(), vm.clone());
+        let id = SampleId { epoch, sequence };
+        samples.push(StoredSample { agent, vm, id, received_at, bytes });
+    }
+    Ok(samples)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::Checkpoint;
+
+    fn id(sequence: u64) -> SampleId {
+        SampleId { epoch: 1, sequence }
+    }
+
+    fn incoming(sequence: u64) -> Incoming {
+        let received_at = Timestamp::from_millis(sequence * 10);
+        Incoming { id: id(sequence), received_at, bytes: vec![7; 3000].into() }
+    }
+
+    #[tokio::test]
+    async fn a_row_that_a_window_has_by_half_is_kept_and_its_rest_alone_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let repository = Repository::open(folder.path()).unwrap();
+        let (agent, vm): (AgentId, VmId) = ("a".parse().unwrap(), "vm-1".parse().unwrap());
+        let together = (1..=5).map(incoming).collect();
+        assert_eq!(repository.append_samples(&agent, &vm, together).await.unwrap(), 5);
+        let again = (4..=6).map(incoming).collect();
+        assert_eq!(repository.append_samples(&agent, &vm, again).await.unwrap(), 1);
+        let checkpoint = Checkpoint {
+            vm: vm.clone(),
+            agent: agent.clone(),
+            last_sealed: id(3),
+            received_at: Timestamp::default(),
+            observation: std::sync::Arc::default(),
+        };
+        let key = agent.as_str().as_bytes().to_vec();
+        let sealed = super::super::rows::put(Table::Checkpoints, key, &checkpoint).unwrap();
+        let gone = delete_up_to(&agent, id(3));
+        repository.store.commit(vec![sealed, gone]).await.unwrap();
+
+        let unsealed = repository.unsealed().await.unwrap();
+
+        let told: Vec<_> = unsealed.iter().map(|sample| sample.id.sequence).collect();
+        assert_eq!(told, [4, 5, 6]);
+        assert!(unsealed.iter().all(|sample| sample.bytes == vec![7; 3000] && sample.vm == vm));
+        assert_eq!(unsealed[1].received_at, Timestamp::from_millis(50));
+        let progress = repository.progress(&agent).await.unwrap();
+        assert_eq!((progress.received, progress.sealed), (Some(id(6)), Some(id(3))));
+        repository.store.commit(vec![delete_up_to(&agent, id(5))]).await.unwrap();
+        assert_eq!(repository.pairs(Table::Samples, &[]).await.unwrap().len(), 1);
+    }
 }

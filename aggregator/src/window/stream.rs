@@ -133,9 +133,11 @@ impl Stream {
         }
         let opened = opened(self.state.as_deref(), sample);
         // The first change after a commit is one of a copy: the checkpoint stays as it is.
-        let was = self.state.as_mut().map(Arc::make_mut).map(|state| {
-            (mem::take(&mut state.counters), mem::take(&mut state.applications))
-        });
+        let was = self
+            .state
+            .as_mut()
+            .map(Arc::make_mut)
+            .map(|state| (mem::take(&mut state.counters), mem::take(&mut state.applications)));
         let since = self.previous_at.map(|previous| taken_at.since(previous));
         self.sealed = Some(Sealed { id: sample.id, received_at: *received_at });
         self.previous_at = Some(*taken_at);
