@@ -18,7 +18,7 @@ use common::{
     list::{Action, ConfigurationList, Form, Listed},
     mix::{ApplicationMix, ConfigurationMix, EffectiveMix, Setup},
     pki::AgentKey,
-    sample::{Observation, SampleId},
+    sample::SampleId,
     wire::{
         agent::v1::{
             ApplyReport, ApplyStage, AttachRequest, Hello, RenewRequest,
