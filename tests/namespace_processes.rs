@@ -23,6 +23,7 @@ use common::{
     task::Chain,
 };
 use lab::programs::program;
+use tempfile::TempDir;
 
 /// First argument of this program as another process.
 const HELPER: &str = "helper";
@@ -174,12 +175,30 @@ async fn clone_and_remove(hypervisor: &NamespaceHypervisor, source: &VmId, host:
     hypervisor.remove(&clone).await.unwrap();
 }
 
+/// Copies of this program and of the inner one, where any user may run them: the folder that Cargo
+/// builds into may lie in a home that is closed to others.
+struct Programs {
+    folder: TempDir,
+    user: Option<u32>,
+}
+
+impl Programs {
+    fn copied(user: Option<u32>) -> Self {
+        let folder = tempfile::Builder::new().prefix("sinter-programs-").tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::copy(env::current_exe().unwrap(), folder.path().join(HELPER)).unwrap();
+        let inner = program("sinter-aggregator").unwrap();
+        fs::copy(inner, folder.path().join("sinter-aggregator")).unwrap();
+        Self { folder, user }
+    }
+}
+
 /// Starts this program as another process and gives what it says up to `word`.
-fn helper(task: &str, folder: &Path, user: Option<u32>, word: &str) -> (Child, String) {
-    let inner = program("sinter-aggregator").unwrap();
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.args([HELPER, task]).arg(folder).arg(inner).stdout(Stdio::piped());
-    if let Some(user) = user {
+fn helper(task: &str, folder: &Path, programs: &Programs, word: &str) -> (Child, String) {
+    let of = |name: &str| programs.folder.path().join(name);
+    let mut command = Command::new(of(HELPER));
+    command.args([HELPER, task]).arg(folder).arg(of("sinter-aggregator")).stdout(Stdio::piped());
+    if let Some(user) = programs.user {
         command.uid(user).gid(user);
     }
     let mut child = command.spawn().unwrap();
@@ -196,12 +215,12 @@ fn helper(task: &str, folder: &Path, user: Option<u32>, word: &str) -> (Child, S
 /// Ends what a failed test would leave.
 struct Cleared<'a> {
     folder: &'a Path,
-    user: Option<u32>,
+    programs: &'a Programs,
 }
 
 impl Drop for Cleared<'_> {
     fn drop(&mut self) {
-        let (mut last, said) = helper("destroy", self.folder, self.user, "destroyed");
+        let (mut last, said) = helper("destroy", self.folder, self.programs, "destroyed");
         if !last.wait().is_ok_and(|status| status.success()) {
             println!("not cleared: {said}");
         }
@@ -234,8 +253,9 @@ fn owner_is_killed(user: Option<u32>) {
         std::os::unix::fs::chown(folder.path(), Some(user), Some(user)).unwrap();
     }
 
-    let _cleared = Cleared { folder: folder.path(), user };
-    let (mut owner, said) = helper("build", folder.path(), user, "built");
+    let programs = Programs::copied(user);
+    let _cleared = Cleared { folder: folder.path(), programs: &programs };
+    let (mut owner, said) = helper("build", folder.path(), &programs, "built");
     if let Some(why) = said.lines().find_map(|line| line.strip_prefix("failed: cannot make")) {
         owner.wait().unwrap();
         return left_out(why);
@@ -244,10 +264,10 @@ fn owner_is_killed(user: Option<u32>) {
     owner.kill().unwrap();
     owner.wait().unwrap();
     assert!(!processes_of(folder.path()).is_empty(), "machines died with their owner");
-    let (mut later, said) = helper("look", folder.path(), user, "looked");
+    let (mut later, said) = helper("look", folder.path(), &programs, "looked");
     assert!(later.wait().unwrap().success() && said.ends_with("looked\n"), "{said}");
     println!("{}", said.trim());
-    let (mut last, said) = helper("destroy", folder.path(), user, "destroyed");
+    let (mut last, said) = helper("destroy", folder.path(), &programs, "destroyed");
     assert!(last.wait().unwrap().success() && said == "destroyed\n", "{said}");
 
     assert_eq!(processes_of(folder.path()), Vec::<String>::new());

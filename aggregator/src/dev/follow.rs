@@ -67,21 +67,21 @@ pub(super) async fn follow(
     }
 }
 
-/// Waits for every agent's first sample and tells of it.
+/// Waits for the first sample of every agent whose machine runs, and tells of it.
 async fn first_samples(stage: &Stage, story: &Story) -> Result<(), DevError> {
     let deadline = time::Instant::now() + FIRST_SAMPLES;
     let mut seen = Vec::new();
-    while seen.len() < stage.names.len() && time::Instant::now() < deadline {
+    while seen.len() < stage.running.len() && time::Instant::now() < deadline {
         time::sleep(LOOK_EVERY).await;
         seen.clear();
-        for (vm, name) in &stage.names {
+        for (vm, name) in stage.names.iter().filter(|(vm, _)| stage.running.contains(*vm)) {
             if let Some(last) = stage.service.hub.last_seen(vm).await {
                 seen.push((name.clone(), last.observation));
             }
         }
     }
     seen.sort_by(|(one, _), (other, _)| one.cmp(other));
-    let missing = stage.names.len() - seen.len();
+    let missing = stage.running.len() - seen.len();
     story.tell(&tell::samples(story, &seen))?;
     if missing > 0 {
         story.tell(&story.bad(&format!("{missing} agents have sent nothing yet")))?;

@@ -1,7 +1,7 @@
 //! Sets the stage: the service, the machines and the visitor; then the story is followed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     cycle::{AfterEvent, Settings},
-    hypervisor::{Hypervisor as _, namespace::NamespaceHypervisor},
+    hypervisor::{Hypervisor as _, Inventory, Machine, Power, namespace::NamespaceHypervisor},
     policy::Policy,
     repository::{Repository, TokenRecord},
     service::{self, Home, Operator, Service, ServiceSetup, StopSignals},
@@ -37,6 +37,8 @@ pub(super) struct Stage {
     pub(super) service: Service,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) names: BTreeMap<VmId, String>,
+    /// The machines that ran when the stage was set.
+    pub(super) running: BTreeSet<VmId>,
     /// It goes on where another was killed.
     pub(super) resumes: bool,
 }
@@ -64,9 +66,18 @@ pub(super) async fn play(
     } else {
         make_machines(options, &hypervisor, &introduction, &workload).await?;
     }
-    let names = tell_machines(&story, &hypervisor).await?;
-    let resumes = options.resume;
-    let stage = Stage { hypervisor, service, clock: Arc::clone(clock), names, resumes };
+    let inventory = hypervisor.inventory().await?;
+    tell_machines(&story, &inventory)?;
+    let machines = inventory.machines.values();
+    let running = |machine: &&Machine| machine.power == Power::On;
+    let stage = Stage {
+        running: machines.clone().filter(running).map(|machine| machine.id.clone()).collect(),
+        names: machines.map(|machine| (machine.id.clone(), machine.name.clone())).collect(),
+        hypervisor,
+        service,
+        clock: Arc::clone(clock),
+        resumes: options.resume,
+    };
     let ended = tokio::select! {
         ended = follow::follow(&stage, options, &story) => ended,
         () = stage.service.failed() => Err(service::ServiceError::Failed.into()),
@@ -176,11 +187,7 @@ async fn make_machines(
 }
 
 /// Tells what machines there are.
-async fn tell_machines(
-    story: &Story,
-    hypervisor: &NamespaceHypervisor,
-) -> Result<BTreeMap<VmId, String>, DevError> {
-    let inventory = hypervisor.inventory().await?;
+fn tell_machines(story: &Story, inventory: &Inventory) -> Result<(), DevError> {
     let mut machines: Vec<_> = inventory.machines.values().collect();
     machines.sort_by_key(|machine| machine.nics.iter().flat_map(|nic| nic.addresses.clone()).min());
     let rows: Vec<_> = machines
@@ -199,8 +206,7 @@ async fn tell_machines(
             ]
         })
         .collect();
-    let heading = story.heading(&format!("{} machines are up", rows.len()));
-    story.tell(&format!("{heading}\n{}", columns(&rows)))?;
-    let names = machines.iter().map(|machine| (machine.id.clone(), machine.name.clone()));
-    Ok(names.collect())
+    let running = machines.iter().filter(|machine| machine.power == Power::On).count();
+    let heading = story.heading(&format!("{running} machines are up"));
+    story.tell(&format!("{heading}\n{}", columns(&rows)))
 }
