@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::sample::{Gap, Observation, Sample, SampleId, TableDelta};
+use crate::sample::{Gap, Observation, Sample, SampleId, Software, SoftwareDelta, TableDelta};
 
 /// Where and when a sample stands, which the observations do not say.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +41,8 @@ pub fn between(before: Option<&Observation>, after: &Observation, stamp: Stamp) 
         monotonic_ms: stamp.monotonic_ms,
         full,
         connections: changes(&base.connections, &after.connections),
+        flows: changes(&base.flows, &after.flows),
+        coverage: after.coverage,
         processes: changes(&base.processes, &after.processes),
         services: changes(&base.services, &after.services),
         applications: after.applications.clone(),
@@ -48,7 +50,33 @@ pub fn between(before: Option<&Observation>, after: &Observation, stamp: Stamp) 
         facts: (full || base.facts != after.facts).then(|| after.facts.clone()),
         mix: (full || base.mix != after.mix).then(|| after.mix.clone()),
         gaps: stamp.gaps,
+        agent: after.agent.clone(),
+        software: None,
     }
+}
+
+/// What changed of the software between two looks; all of it if there is no look before, `None` if nothing
+/// did.
+#[must_use]
+pub fn of_software(before: Option<&Software>, after: &Software) -> Option<SoftwareDelta> {
+    let full = before.is_none();
+    let empty = Software::default();
+    let base = before.unwrap_or(&empty);
+    let delta = SoftwareDelta {
+        full,
+        packages: changes(&base.packages, &after.packages),
+        files: changes(&base.files, &after.files),
+    };
+    (full || delta != SoftwareDelta::default()).then_some(delta)
+}
+
+/// Takes changes of the software into what is known. Full ones replace it.
+pub fn amend_software(known: &mut Software, delta: &SoftwareDelta) {
+    if delta.full {
+        *known = Software::default();
+    }
+    amend_table(&mut known.packages, &delta.packages);
+    amend_table(&mut known.files, &delta.files);
 }
 
 /// Takes `sample` into `known`, which is then what the agent saw.
@@ -71,6 +99,9 @@ pub fn amend(known: &mut Observation, sample: &Sample) {
         *known = Observation::default();
     }
     amend_table(&mut known.connections, &sample.connections);
+    amend_table(&mut known.flows, &sample.flows);
+    known.coverage = sample.coverage;
+    known.agent.clone_from(&sample.agent);
     amend_table(&mut known.processes, &sample.processes);
     amend_table(&mut known.services, &sample.services);
     known.applications.clone_from(&sample.applications);
@@ -108,7 +139,10 @@ fn amend_table<K: Ord + Clone, V: Clone>(table: &mut BTreeMap<K, V>, delta: &Tab
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{Service, ServiceState, Supervisor};
+    use crate::{
+        sample::{ConfigurationFile, Service, ServiceState, Supervisor},
+        units::Bytes,
+    };
 
     fn with_services(names: &[(&str, ServiceState)]) -> Observation {
         let services = names.iter().map(|(name, state)| {
@@ -138,6 +172,23 @@ mod tests {
         let sample = between(Some(&same), &same, Stamp::default());
         assert_eq!(sample.services, TableDelta::default());
         assert_eq!(sample.facts, None);
+    }
+
+    #[test]
+    fn software_comes_together_again_and_unchanged_software_is_not_sent() {
+        let file = |size| ConfigurationFile { size: Bytes(size), ..ConfigurationFile::default() };
+        let files = |sizes: &[(&str, u64)]| Software {
+            files: sizes.iter().map(|(path, size)| ((*path).to_owned(), file(*size))).collect(),
+            ..Software::default()
+        };
+        let (before, after) = (files(&[("/a", 1), ("/b", 1)]), files(&[("/b", 2), ("/c", 1)]));
+
+        let mut known = Software::default();
+        amend_software(&mut known, &of_software(None, &before).unwrap());
+        amend_software(&mut known, &of_software(Some(&before), &after).unwrap());
+
+        assert_eq!(known, after);
+        assert_eq!(of_software(Some(&after), &after), None);
     }
 
     #[test]
