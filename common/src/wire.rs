@@ -10,11 +10,15 @@
 //! what one end of Sinter sends, the other takes.
 
 mod connections;
+mod counters;
 mod field;
+mod flows;
 mod guest;
 mod mix;
 mod rows;
 mod sample;
+mod software;
+mod usage;
 
 use std::fmt::Display;
 
@@ -32,6 +36,9 @@ pub const LONGEST_TEXT: usize = 256;
 
 /// Longest path of a file, in bytes: the kernel's own bound.
 pub const LONGEST_PATH: usize = 4096;
+
+/// Longest content of a configuration file, in bytes.
+pub const LONGEST_CONTENT: usize = 65_536;
 
 /// Most rows of one table or list: a port each, of one address.
 pub const MOST_ROWS: usize = 65_536;

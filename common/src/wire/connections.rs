@@ -8,10 +8,11 @@ use super::{
     types::v1,
 };
 use crate::{
+    clock::Timestamp,
     id::AppName,
     sample::{
         Connection, ConnectionKey, ConnectionState, Direction, Holder, ProcessKey, Protocol,
-        TableDelta,
+        TableDelta, Transport,
     },
     units::Bytes,
 };
@@ -32,24 +33,35 @@ fn address(field: &Field<'_>, text: &str) -> Result<Option<SocketAddr>, BadMessa
     }))
 }
 
+pub(super) fn protocol(value: i32, field: &Field<'_>) -> Result<Protocol, BadMessage> {
+    match field.kind(value)? {
+        v1::Protocol::Tcp => Ok(Protocol::Tcp),
+        v1::Protocol::Udp => Ok(Protocol::Udp),
+        // A unix socket never leaves its machine: it is no edge between machines, and its names
+        // are no addresses.
+        other @ (v1::Protocol::Unspecified | v1::Protocol::Unix) => {
+            Err(field.refuse(other.as_str_name(), "send PROTOCOL_TCP or PROTOCOL_UDP"))
+        }
+    }
+}
+
+impl From<Protocol> for v1::Protocol {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+        }
+    }
+}
+
 pub(super) fn connection_key(
     wire: v1::ConnectionKey,
     field: &Field<'_>,
 ) -> Result<ConnectionKey, BadMessage> {
-    let place = field.of("protocol");
-    let protocol = match place.kind(wire.protocol)? {
-        v1::Protocol::Tcp => Protocol::Tcp,
-        v1::Protocol::Udp => Protocol::Udp,
-        // A unix socket never leaves its machine: it is no edge between machines, and its names
-        // are no addresses.
-        other @ (v1::Protocol::Unspecified | v1::Protocol::Unix) => {
-            return Err(place.refuse(other.as_str_name(), "send PROTOCOL_TCP or PROTOCOL_UDP"));
-        }
-    };
     let place = field.of("local");
     let local = address(&place, &wire.local)?;
     Ok(ConnectionKey {
-        protocol,
+        protocol: protocol(wire.protocol, &field.of("protocol"))?,
         local: local.ok_or_else(|| place.refuse("", ADDRESS))?,
         remote: address(&field.of("remote"), &wire.remote)?,
     })
@@ -57,12 +69,8 @@ pub(super) fn connection_key(
 
 impl From<&ConnectionKey> for v1::ConnectionKey {
     fn from(key: &ConnectionKey) -> Self {
-        let protocol = match key.protocol {
-            Protocol::Tcp => v1::Protocol::Tcp,
-            Protocol::Udp => v1::Protocol::Udp,
-        };
         Self {
-            protocol: protocol.into(),
+            protocol: v1::Protocol::from(key.protocol).into(),
             local: key.local.to_string(),
             remote: key.remote.map(|remote| remote.to_string()).unwrap_or_default(),
         }
@@ -108,7 +116,7 @@ impl From<ConnectionState> for v1::ConnectionState {
     }
 }
 
-fn direction(value: i32, field: &Field<'_>) -> Result<Direction, BadMessage> {
+pub(super) fn direction(value: i32, field: &Field<'_>) -> Result<Direction, BadMessage> {
     Ok(match field.kind(value)? {
         v1::Direction::Inbound => Direction::Inbound,
         v1::Direction::Outbound => Direction::Outbound,
@@ -132,10 +140,14 @@ impl From<Direction> for v1::Direction {
 /// The application that the row before named: its neighbours are mostly of the same one, and then
 /// share its name.
 #[derive(Debug, Default)]
-struct LastNamed(RefCell<Option<AppName>>);
+pub(super) struct LastNamed(RefCell<Option<AppName>>);
 
 impl LastNamed {
-    fn read(&self, text: &str, field: &Field<'_>) -> Result<Option<AppName>, BadMessage> {
+    pub(super) fn read(
+        &self,
+        text: &str,
+        field: &Field<'_>,
+    ) -> Result<Option<AppName>, BadMessage> {
         let mut last = self.0.borrow_mut();
         if last.as_ref().is_none_or(|last| last.as_str() != text) {
             let Some(name) = field.id_if_any(text)? else { return Ok(None) };
@@ -153,37 +165,106 @@ fn connection(
 }
 
 fn row(
-    wire: v1::Connection,
+    mut wire: v1::Connection,
     field: &Field<'_>,
     named: &LastNamed,
 ) -> Result<(ConnectionKey, Connection), BadMessage> {
     let place = field.of("key");
-    let key = connection_key(place.required(wire.key)?, &place)?;
-    let application = named.read(&wire.application, &field.of("application"))?;
-    let holder = if wire.process_id == 0 {
-        let reason = field.of("unknown_reason").text(wire.unknown_reason)?;
-        Holder::Unknown { reason, application }
-    } else {
-        let started_at =
-            field.of("process_started_at_unix_ms").time(wire.process_started_at_unix_ms)?;
-        Holder::Process { process: ProcessKey { pid: wire.process_id, started_at }, application }
-    };
+    let key = connection_key(place.required(wire.key.take())?, &place)?;
+    let first_seen = field.of("first_seen_at_unix_ms").time(wire.first_seen_at_unix_ms)?;
+    let counted =
+        wire.transport.take().map(|wire| transport(&wire, first_seen, &field.of("transport")));
     let row = Connection {
         state: state(wire.state, &field.of("state"))?,
         direction: direction(wire.direction, &field.of("direction"))?,
-        holder,
-        first_seen: field.of("first_seen_at_unix_ms").time(wire.first_seen_at_unix_ms)?,
+        translated: address(&field.of("translated"), &wire.translated)?,
+        first_seen,
         sent: wire.bytes_sent.map(Bytes),
         received: wire.bytes_received.map(Bytes),
+        user: wire.user_id,
+        inode: wire.inode,
+        transport: counted.transpose()?,
+        holder: holder(wire, field, named)?,
     };
     Ok((key, row))
 }
 
+fn holder(
+    wire: v1::Connection,
+    field: &Field<'_>,
+    named: &LastNamed,
+) -> Result<Holder, BadMessage> {
+    let application = named.read(&wire.application, &field.of("application"))?;
+    let (is_group, is_process) = (!wire.group.is_empty(), wire.process_id != 0);
+    match (is_group, is_process) {
+        (true, true) => {
+            let remedy = "send the process or the group, not both";
+            Err(field.of("process_id").refuse(wire.process_id, remedy))
+        }
+        (true, false) => {
+            Ok(Holder::Group { group: field.of("group").text(wire.group)?, application })
+        }
+        (false, true) => {
+            let started_at =
+                field.of("process_started_at_unix_ms").time(wire.process_started_at_unix_ms)?;
+            let process = ProcessKey { pid: wire.process_id, started_at };
+            Ok(Holder::Process { process, application })
+        }
+        (false, false) => {
+            let reason = field.of("unknown_reason").text(wire.unknown_reason)?;
+            Ok(Holder::Unknown { reason, application })
+        }
+    }
+}
+
+/// Times stand as their distance from when the row was first seen: most are small, and small
+/// numbers are short.
+fn transport(
+    wire: &v1::Transport,
+    first_seen: Timestamp,
+    field: &Field<'_>,
+) -> Result<Transport, BadMessage> {
+    let moment = |name, after: Option<i64>| {
+        let at = |after| field.of(name).time(millis(first_seen).saturating_add(after));
+        after.map(at).transpose()
+    };
+    Ok(Transport {
+        acknowledged: Bytes(wire.bytes_acknowledged),
+        segments_sent: wire.segments_sent,
+        segments_received: wire.segments_received,
+        data_segments_sent: wire.data_segments_sent,
+        data_segments_received: wire.data_segments_received,
+        retransmitted: wire.segments_retransmitted,
+        round_trip_us: wire.round_trip_us,
+        last_sent: moment("last_sent_after_first_seen_ms", wire.last_sent_after_first_seen_ms)?,
+        last_received: moment(
+            "last_received_after_first_seen_ms",
+            wire.last_received_after_first_seen_ms,
+        )?,
+    })
+}
+
+fn wire_transport(counted: &Transport, first_seen: Timestamp) -> v1::Transport {
+    let after = |at: Option<Timestamp>| at.map(|at| millis(at).saturating_sub(millis(first_seen)));
+    v1::Transport {
+        bytes_acknowledged: counted.acknowledged.0,
+        segments_sent: counted.segments_sent,
+        segments_received: counted.segments_received,
+        data_segments_sent: counted.data_segments_sent,
+        data_segments_received: counted.data_segments_received,
+        segments_retransmitted: counted.retransmitted,
+        round_trip_us: counted.round_trip_us,
+        last_sent_after_first_seen_ms: after(counted.last_sent),
+        last_received_after_first_seen_ms: after(counted.last_received),
+    }
+}
+
 impl From<(&ConnectionKey, &Connection)> for v1::Connection {
     fn from((key, row): (&ConnectionKey, &Connection)) -> Self {
-        let (process, unknown_reason) = match &row.holder {
-            Holder::Process { process, .. } => (Some(process), String::new()),
-            Holder::Unknown { reason, .. } => (None, cut(reason)),
+        let (process, group, unknown_reason) = match &row.holder {
+            Holder::Process { process, .. } => (Some(process), String::new(), String::new()),
+            Holder::Group { group, .. } => (None, cut(group), String::new()),
+            Holder::Unknown { reason, .. } => (None, String::new(), cut(reason)),
         };
         let application = row.holder.application();
         Self {
@@ -197,6 +278,11 @@ impl From<(&ConnectionKey, &Connection)> for v1::Connection {
             first_seen_at_unix_ms: millis(row.first_seen),
             bytes_sent: row.sent.map(|bytes| bytes.0),
             bytes_received: row.received.map(|bytes| bytes.0),
+            group,
+            user_id: row.user,
+            inode: row.inode,
+            translated: row.translated.map(|address| address.to_string()).unwrap_or_default(),
+            transport: row.transport.map(|counted| wire_transport(&counted, row.first_seen)),
         }
     }
 }
@@ -216,7 +302,6 @@ pub(super) fn connections(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
 
     fn wire_connection() -> v1::Connection {
         let key = ConnectionKey {
@@ -234,6 +319,16 @@ mod tests {
             first_seen: Timestamp::from_millis(9),
             sent: Some(Bytes(0)),
             received: None,
+            user: Some(0),
+            inode: Some(31_337),
+            translated: Some("10.1.0.7:8080".parse().unwrap()),
+            transport: Some(Transport {
+                acknowledged: Bytes(1),
+                round_trip_us: Some(250),
+                last_sent: Some(Timestamp::from_millis(4)),
+                last_received: Some(Timestamp::from_millis(9)),
+                ..Transport::default()
+            }),
         };
         (&key, &row).into()
     }
@@ -276,6 +371,38 @@ mod tests {
     }
 
     #[test]
+    fn a_group_that_holds_comes_back_and_names_no_process() {
+        let wire = v1::Connection {
+            process_id: 0,
+            process_started_at_unix_ms: 0,
+            group: "web.service".into(),
+            ..wire_connection()
+        };
+        let (key, row) = <(ConnectionKey, Connection)>::try_from(wire.clone()).unwrap();
+        let application = Some("web".parse().unwrap());
+        assert_eq!(row.holder, Holder::Group { group: "web.service".into(), application });
+        assert_eq!(v1::Connection::from((&key, &row)), wire);
+        let told = refusal(|wire| wire.group = "web.service".into());
+        assert_eq!(told, "process_id is 7; send the process or the group, not both");
+    }
+
+    #[test]
+    fn what_the_transport_counted_comes_back_to_the_millisecond() {
+        let wire = wire_connection();
+        let counted = wire.transport.as_ref().unwrap();
+        assert_eq!(counted.last_sent_after_first_seen_ms, Some(-5));
+        assert_eq!(counted.last_received_after_first_seen_ms, Some(0));
+        let (key, row) = <(ConnectionKey, Connection)>::try_from(wire.clone()).unwrap();
+        assert_eq!(row.transport.unwrap().last_sent, Some(Timestamp::from_millis(4)));
+        assert_eq!(v1::Connection::from((&key, &row)), wire);
+        let told = refusal(|wire| {
+            let counted = wire.transport.as_mut().unwrap();
+            counted.last_sent_after_first_seen_ms = Some(i64::MIN);
+        });
+        assert!(told.starts_with("transport.last_sent_after_first_seen_ms is -"), "{told}");
+    }
+
+    #[test]
     fn a_mapped_address_is_the_address_it_maps() {
         let mut wire = wire_connection();
         wire.key.as_mut().unwrap().remote = "[::ffff:10.0.0.2]:5".into();
@@ -301,6 +428,7 @@ mod tests {
         assert!(told.starts_with("first_seen_at_unix_ms is -1;"), "{told}");
         let told = refusal(|wire| wire.process_started_at_unix_ms = i64::MAX);
         assert!(told.starts_with("process_started_at_unix_ms is 9223372036854775807;"), "{told}");
+        assert!(refusal(|wire| wire.translated = "x".into()).starts_with("translated is x;"));
         assert!(refusal(|wire| wire.application = "a b".into()).starts_with("application is a b;"));
     }
 }

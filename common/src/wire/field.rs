@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use super::{BadMessage, LONGEST_PATH, LONGEST_TEXT, MOST_ROWS};
+use super::{BadMessage, LONGEST_CONTENT, LONGEST_PATH, LONGEST_TEXT, MOST_ROWS};
 use crate::clock::Timestamp;
 
 /// The first moment of the year 2200. What is dated later is no time that a clock showed.
@@ -54,6 +54,12 @@ impl<'a> Field<'a> {
     pub(super) fn path(&self, text: String) -> Result<String, BadMessage> {
         self.bounded(&text, LONGEST_PATH, "send at most 4096 bytes")?;
         Ok(inert(text))
+    }
+
+    /// What is in a file: lines stay lines, and nothing else in it is an order.
+    pub(super) fn content(&self, text: String) -> Result<String, BadMessage> {
+        self.bounded(&text, LONGEST_CONTENT, "send at most 65536 bytes")?;
+        Ok(inert_but(text, |c| matches!(c, '\n' | '\r' | '\t')))
     }
 
     /// A text that counts to the byte: it is taken as it is or refused.
@@ -109,6 +115,14 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// A port that something can listen on.
+    pub(super) fn port(&self, port: u32) -> Result<u16, BadMessage> {
+        match u16::try_from(port) {
+            Ok(port) if port != 0 => Ok(port),
+            _ => Err(self.refuse(port, "send a port from 1 to 65535")),
+        }
+    }
+
     /// A value of an enum; `Unspecified` is the reader's to refuse.
     pub(super) fn kind<E: TryFrom<i32>>(&self, value: i32) -> Result<E, BadMessage> {
         E::try_from(value).map_err(|_| self.refuse(value, KIND))
@@ -150,10 +164,15 @@ fn is_order(c: char) -> bool {
 }
 
 fn inert(text: String) -> String {
-    if text.chars().any(is_order) {
+    inert_but(text, |_| false)
+}
+
+fn inert_but(text: String, is_meant: impl Fn(char) -> bool) -> String {
+    let is_bad = |c| is_order(c) && !is_meant(c);
+    if text.chars().any(is_bad) {
         return text
             .chars()
-            .map(|c| if is_order(c) { char::REPLACEMENT_CHARACTER } else { c })
+            .map(|c| if is_bad(c) { char::REPLACEMENT_CHARACTER } else { c })
             .collect();
     }
     text
@@ -169,6 +188,11 @@ pub(super) fn cut_path(text: &str) -> String {
     cut_to(text, LONGEST_PATH)
 }
 
+/// `text`, no longer than what is in a file may be.
+pub(super) fn cut_content(text: &str) -> String {
+    cut_to(text, LONGEST_CONTENT)
+}
+
 fn cut_to(text: &str, most: usize) -> String {
     text[..text.floor_char_boundary(most)].to_owned()
 }
@@ -176,6 +200,11 @@ fn cut_to(text: &str, most: usize) -> String {
 /// `text` as an optional field has it: empty is not known.
 pub(super) fn some(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
+}
+
+/// The same the other way, cut to what a text may be.
+pub(super) fn or_empty(text: Option<&String>) -> String {
+    text.map(|text| cut(text)).unwrap_or_default()
 }
 
 /// A moment as the wire has it.

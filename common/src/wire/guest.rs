@@ -1,4 +1,4 @@
-//! What is said of a whole guest: facts and counters.
+//! The facts of a guest: what names it, what it is made of, what storage it has.
 
 use std::net::IpAddr;
 
@@ -6,17 +6,16 @@ use ipnet::IpNet;
 
 use super::{
     BadMessage,
-    field::{Field, by_name, conversion, cut, cut_path, millis, some},
+    field::{Field, conversion, cut, cut_path, millis, or_empty, some},
     types::v1,
 };
 use crate::{
-    sample::{Counters, Facts, FileSystem, Interface, InterfaceCounters, ProtocolCounters, Route},
+    sample::{BlockDevice, Facts, FileSystem, Interface, RemoteStorage, Route},
     units::Bytes,
 };
 
 conversion! {
     v1::Facts => Facts, facts;
-    v1::Counters => Counters, counters;
 }
 
 const NETWORK: &str = "send ADDRESS/PREFIX, such as 10.0.0.1/24";
@@ -44,12 +43,15 @@ pub(super) fn facts(wire: v1::Facts, field: &Field<'_>) -> Result<Facts, BadMess
         services_source: field.of("services_source").text(wire.services_source)?,
         connections_source: field.of("connections_source").text(wire.connections_source)?,
         other: other.collect::<Result<_, BadMessage>>()?,
+        block_devices: field.of("block_devices").rows(wire.block_devices, block_device)?,
+        remote_storage: field.of("remote_storage").rows(wire.remote_storage, remote_storage)?,
+        run_level: known("run_level", wire.run_level)?,
     })
 }
 
 impl From<&Facts> for v1::Facts {
     fn from(facts: &Facts) -> Self {
-        let known = |text: &Option<String>| text.as_deref().map(cut).unwrap_or_default();
+        let known = |text: &Option<String>| or_empty(text.as_ref());
         Self {
             product_uuid: known(&facts.product_uuid),
             product_serial: known(&facts.product_serial),
@@ -67,6 +69,9 @@ impl From<&Facts> for v1::Facts {
             services_source: cut(&facts.services_source),
             connections_source: cut(&facts.connections_source),
             other: facts.other.iter().map(|(key, value)| (cut(key), cut(value))).collect(),
+            block_devices: facts.block_devices.iter().map(Into::into).collect(),
+            remote_storage: facts.remote_storage.iter().map(Into::into).collect(),
+            run_level: known(&facts.run_level),
         }
     }
 }
@@ -85,7 +90,7 @@ impl From<&Interface> for v1::Interface {
     fn from(interface: &Interface) -> Self {
         Self {
             name: cut(&interface.name),
-            mac: interface.mac.as_deref().map(cut).unwrap_or_default(),
+            mac: or_empty(interface.mac.as_ref()),
             addresses: interface.addresses.iter().map(ToString::to_string).collect(),
             up: interface.up,
         }
@@ -135,109 +140,52 @@ impl From<&FileSystem> for v1::FileSystem {
     }
 }
 
-pub(super) fn counters(wire: v1::Counters, field: &Field<'_>) -> Result<Counters, BadMessage> {
-    let place = field.of("interfaces");
-    let interfaces = place.rows(wire.interfaces, interface_counters)?;
-    Ok(Counters {
-        cpu_busy_ms: wire.cpu_busy_ms,
-        cpus: wire.cpus,
-        load_1_milli: wire.load_1_milli,
-        memory_total: wire.memory_total_bytes.map(Bytes),
-        memory_available: wire.memory_available_bytes.map(Bytes),
-        swap_used: wire.swap_used_bytes.map(Bytes),
-        cpu_pressure_10: wire.cpu_pressure_10,
-        memory_pressure_10: wire.memory_pressure_10,
-        interfaces: by_name(interfaces, &place)?,
-        protocols: wire.protocols.map(Into::into),
-        disk_read: wire.disk_read_bytes.map(Bytes),
-        disk_written: wire.disk_written_bytes.map(Bytes),
-        agent_cpu_ms: wire.agent_cpu_ms,
-        agent_resident: wire.agent_resident_bytes.map(Bytes),
+fn block_device(wire: v1::BlockDevice, field: &Field<'_>) -> Result<BlockDevice, BadMessage> {
+    let known = |name, text| Ok::<_, BadMessage>(some(field.of(name).text(text)?));
+    Ok(BlockDevice {
+        name: field.of("name").text(wire.name)?,
+        size: Bytes(wire.size_bytes),
+        serial: known("serial", wire.serial)?,
+        wwn: known("wwn", wire.wwn)?,
+        model: known("model", wire.model)?,
+        bus: known("bus", wire.bus)?,
+        rotational: wire.rotational,
     })
 }
 
-impl From<&Counters> for v1::Counters {
-    fn from(counters: &Counters) -> Self {
-        let bytes = |amount: Option<Bytes>| amount.map(|bytes| bytes.0);
-        let interfaces = counters.interfaces.iter();
+impl From<&BlockDevice> for v1::BlockDevice {
+    fn from(device: &BlockDevice) -> Self {
         Self {
-            cpu_busy_ms: counters.cpu_busy_ms,
-            cpus: counters.cpus,
-            load_1_milli: counters.load_1_milli,
-            memory_total_bytes: bytes(counters.memory_total),
-            memory_available_bytes: bytes(counters.memory_available),
-            swap_used_bytes: bytes(counters.swap_used),
-            cpu_pressure_10: counters.cpu_pressure_10,
-            memory_pressure_10: counters.memory_pressure_10,
-            interfaces: interfaces.map(wire_interface_counters).collect(),
-            protocols: counters.protocols.as_ref().map(Into::into),
-            disk_read_bytes: bytes(counters.disk_read),
-            disk_written_bytes: bytes(counters.disk_written),
-            agent_cpu_ms: counters.agent_cpu_ms,
-            agent_resident_bytes: bytes(counters.agent_resident),
+            name: cut(&device.name),
+            size_bytes: device.size.0,
+            serial: or_empty(device.serial.as_ref()),
+            wwn: or_empty(device.wwn.as_ref()),
+            model: or_empty(device.model.as_ref()),
+            bus: or_empty(device.bus.as_ref()),
+            rotational: device.rotational,
         }
     }
 }
 
-fn interface_counters(
-    wire: v1::InterfaceCounters,
-    field: &Field<'_>,
-) -> Result<(String, InterfaceCounters), BadMessage> {
-    let counters = InterfaceCounters {
-        received_bytes: wire.received_bytes,
-        sent_bytes: wire.sent_bytes,
-        received_packets: wire.received_packets,
-        sent_packets: wire.sent_packets,
-        received_dropped: wire.received_dropped,
-        sent_dropped: wire.sent_dropped,
-        errors: wire.errors,
-    };
-    Ok((field.of("name").text(wire.name)?, counters))
+fn remote_storage(wire: v1::RemoteStorage, field: &Field<'_>) -> Result<RemoteStorage, BadMessage> {
+    let address = field.of("address");
+    Ok(RemoteStorage {
+        kind: field.of("kind").text(wire.kind)?,
+        server: field.of("server").text(wire.server)?,
+        address: address.parsed_if_any::<IpAddr>(&wire.address, "send an address")?,
+        source: field.of("source").path(wire.source)?,
+        place: field.of("place").path(wire.place)?,
+    })
 }
 
-fn wire_interface_counters(
-    (name, counters): (&String, &InterfaceCounters),
-) -> v1::InterfaceCounters {
-    v1::InterfaceCounters {
-        name: cut(name),
-        received_bytes: counters.received_bytes,
-        sent_bytes: counters.sent_bytes,
-        received_packets: counters.received_packets,
-        sent_packets: counters.sent_packets,
-        received_dropped: counters.received_dropped,
-        sent_dropped: counters.sent_dropped,
-        errors: counters.errors,
-    }
-}
-
-impl From<v1::ProtocolCounters> for ProtocolCounters {
-    fn from(wire: v1::ProtocolCounters) -> Self {
+impl From<&RemoteStorage> for v1::RemoteStorage {
+    fn from(storage: &RemoteStorage) -> Self {
         Self {
-            tcp_active_opens: wire.tcp_active_opens,
-            tcp_passive_opens: wire.tcp_passive_opens,
-            tcp_attempt_failures: wire.tcp_attempt_failures,
-            tcp_resets: wire.tcp_resets,
-            tcp_segments_received: wire.tcp_segments_received,
-            tcp_segments_sent: wire.tcp_segments_sent,
-            tcp_segments_retransmitted: wire.tcp_segments_retransmitted,
-            udp_datagrams_received: wire.udp_datagrams_received,
-            udp_datagrams_sent: wire.udp_datagrams_sent,
-        }
-    }
-}
-
-impl From<&ProtocolCounters> for v1::ProtocolCounters {
-    fn from(counters: &ProtocolCounters) -> Self {
-        Self {
-            tcp_active_opens: counters.tcp_active_opens,
-            tcp_passive_opens: counters.tcp_passive_opens,
-            tcp_attempt_failures: counters.tcp_attempt_failures,
-            tcp_resets: counters.tcp_resets,
-            tcp_segments_received: counters.tcp_segments_received,
-            tcp_segments_sent: counters.tcp_segments_sent,
-            tcp_segments_retransmitted: counters.tcp_segments_retransmitted,
-            udp_datagrams_received: counters.udp_datagrams_received,
-            udp_datagrams_sent: counters.udp_datagrams_sent,
+            kind: cut(&storage.kind),
+            server: cut(&storage.server),
+            address: storage.address.map(|address| address.to_string()).unwrap_or_default(),
+            source: cut_path(&storage.source),
+            place: cut_path(&storage.place),
         }
     }
 }
@@ -245,14 +193,6 @@ impl From<&ProtocolCounters> for v1::ProtocolCounters {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_counter_nobody_could_read_stays_unknown() {
-        let counters = Counters { cpu_busy_ms: Some(0), ..Counters::default() };
-        let back = Counters::try_from(v1::Counters::from(&counters)).unwrap();
-        assert_eq!(back, counters);
-        assert_eq!(back.memory_total, None);
-    }
 
     #[test]
     fn an_address_without_prefix_is_named_with_its_row() {
@@ -263,10 +203,11 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_counted_twice_is_refused() {
-        let eth0 = v1::InterfaceCounters { name: "eth0".into(), ..Default::default() };
-        let wire = v1::Counters { interfaces: vec![eth0.clone(), eth0], ..Default::default() };
-        assert!(Counters::try_from(wire).unwrap_err().to_string().contains("naming eth0 twice"));
+    fn an_address_of_remote_storage_that_is_none_is_named() {
+        let nfs = v1::RemoteStorage { address: "filer".into(), ..Default::default() };
+        let wire = v1::Facts { remote_storage: vec![nfs], ..Default::default() };
+        let told = Facts::try_from(wire).unwrap_err();
+        assert_eq!(told.to_string(), "remote_storage[0].address is filer; send an address");
     }
 
     #[test]

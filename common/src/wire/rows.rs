@@ -1,23 +1,19 @@
-//! Rows of the process, service and application tables, each with the key it stands under.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! Rows of the process and service tables, each with the key it stands under.
 
 use super::{
     BadMessage,
-    field::{Field, by_name, conversion, cut, cut_path, millis, some},
+    field::{Field, conversion, cut, cut_path, millis, or_empty, some},
     types::v1,
 };
 use crate::{
-    id::AppName,
-    sample::{ApplicationUse, Process, ProcessKey, Service, ServiceState, Supervisor, TableDelta},
-    units::{Bytes, Millicores},
+    sample::{Process, ProcessKey, Service, ServiceState, Supervisor, TableDelta},
+    units::Bytes,
 };
 
 conversion! {
     v1::ProcessKey => ProcessKey, process_key;
     v1::Process => (ProcessKey, Process), process;
     v1::Service => (String, Service), service;
-    v1::ApplicationUse => (AppName, ApplicationUse), application_use;
 }
 
 pub(super) fn process_key(
@@ -54,8 +50,18 @@ pub(super) fn process(
         resident: Bytes(wire.resident_bytes),
         read: wire.read_bytes.map(Bytes),
         written: wire.written_bytes.map(Bytes),
+        reads: wire.read_calls,
+        writes: wire.write_calls,
+        arguments: wire
+            .arguments
+            .map(|all| arguments(all.values, &field.of("arguments").of("values")))
+            .transpose()?,
     };
     Ok((key, row))
+}
+
+fn arguments(values: Vec<String>, field: &Field<'_>) -> Result<Vec<String>, BadMessage> {
+    field.rows(values, |text, place| place.path(text))
 }
 
 impl From<(&ProcessKey, &Process)> for v1::Process {
@@ -67,12 +73,17 @@ impl From<(&ProcessKey, &Process)> for v1::Process {
             name: cut(&row.name),
             executable: row.executable.as_deref().map(cut_path).unwrap_or_default(),
             user_id: row.user,
-            unit: row.unit.as_deref().map(cut).unwrap_or_default(),
+            unit: or_empty(row.unit.as_ref()),
             application: application.map(|name| name.as_str().to_owned()).unwrap_or_default(),
             cpu_time_ms: row.cpu_ms,
             resident_bytes: row.resident.0,
             read_bytes: row.read.map(|bytes| bytes.0),
             written_bytes: row.written.map(|bytes| bytes.0),
+            read_calls: row.reads,
+            write_calls: row.writes,
+            arguments: row.arguments.as_ref().map(|values| v1::Arguments {
+                values: values.iter().map(|value| cut_path(value)).collect(),
+            }),
         }
     }
 }
@@ -149,70 +160,27 @@ pub(super) fn services(
     })
 }
 
-fn application_use(
-    wire: v1::ApplicationUse,
-    field: &Field<'_>,
-) -> Result<(AppName, ApplicationUse), BadMessage> {
-    let port = |port: u32, place: &Field<'_>| match u16::try_from(port) {
-        Ok(port) if port != 0 => Ok(port),
-        _ => Err(place.refuse(port, "send a port from 1 to 65535")),
-    };
-    let ports = field.of("listening_ports").rows(wire.listening_ports, port)?;
-    let ports: BTreeSet<u16> = ports.into_iter().collect();
-    let row = ApplicationUse {
-        listed: wire.listed,
-        processes: wire.processes,
-        cpu_ms: wire.cpu_time_ms,
-        peak_cpu: Millicores(wire.peak_cpu_millicores),
-        resident: Bytes(wire.resident_bytes),
-        peak_resident: Bytes(wire.peak_resident_bytes),
-        read: wire.read_bytes.map(Bytes),
-        written: wire.written_bytes.map(Bytes),
-        listening_ports: ports.into_iter().collect(),
-    };
-    Ok((field.of("application").id(&wire.application)?, row))
-}
-
-impl From<(&AppName, &ApplicationUse)> for v1::ApplicationUse {
-    fn from((name, row): (&AppName, &ApplicationUse)) -> Self {
-        Self {
-            application: name.as_str().to_owned(),
-            listed: row.listed,
-            processes: row.processes,
-            cpu_time_ms: row.cpu_ms,
-            peak_cpu_millicores: row.peak_cpu.0,
-            resident_bytes: row.resident.0,
-            peak_resident_bytes: row.peak_resident.0,
-            read_bytes: row.read.map(|bytes| bytes.0),
-            written_bytes: row.written.map(|bytes| bytes.0),
-            listening_ports: row.listening_ports.iter().map(|port| u32::from(*port)).collect(),
-        }
-    }
-}
-
-pub(super) fn applications(
-    wire: Vec<v1::ApplicationUse>,
-    field: &Field<'_>,
-) -> Result<BTreeMap<AppName, ApplicationUse>, BadMessage> {
-    by_name(field.rows(wire, application_use)?, field)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
 
     #[test]
-    fn a_port_that_is_none_is_refused() {
-        for port in [0, 65_536, u32::MAX] {
-            let wire = v1::ApplicationUse {
-                application: "web".into(),
-                listening_ports: vec![80, port],
-                ..Default::default()
-            };
-            let told = <(AppName, ApplicationUse)>::try_from(wire).unwrap_err();
-            assert_eq!(told.field, "listening_ports[1]");
-        }
+    fn arguments_come_back_and_none_are_not_no_arguments() {
+        let key = ProcessKey { pid: 1, started_at: Timestamp::from_millis(1) };
+        let mut wire = v1::Process {
+            key: Some((&key).into()),
+            arguments: Some(v1::Arguments { values: vec!["web".into(), String::new()] }),
+            ..Default::default()
+        };
+        let (_, row) = <(ProcessKey, Process)>::try_from(wire.clone()).unwrap();
+        assert_eq!(v1::Process::from((&key, &row)), wire);
+        wire.arguments = Some(v1::Arguments::default());
+        let (_, row) = <(ProcessKey, Process)>::try_from(wire.clone()).unwrap();
+        assert_eq!(row.arguments, Some(Vec::new()));
+        wire.arguments = Some(v1::Arguments { values: vec!["x".repeat(4097)] });
+        let told = <(ProcessKey, Process)>::try_from(wire).unwrap_err();
+        assert_eq!(told.field, "arguments.values[0]");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Samples, and what stands beside their tables.
 
 use super::{
-    BadMessage, agent, connections,
+    BadMessage, agent, connections, counters,
     field::{Field, conversion, cut, millis},
-    guest, mix, rows,
+    flows, guest, mix, rows, software,
     types::v1,
+    usage,
 };
 use crate::sample::{Gap, Sample, SampleId};
 
@@ -18,6 +19,8 @@ fn sample(wire: v1::Sample, field: &Field<'_>) -> Result<Sample, BadMessage> {
     let id = agent::v1::SampleId { epoch: wire.epoch, sequence: wire.sequence };
     let (processes, services) = (field.of("processes"), field.of("services"));
     let (facts, mix) = (field.of("facts"), field.of("mix"));
+    let (coverage, agent) = (field.of("coverage"), field.of("agent"));
+    let software = field.of("software");
     if wire.full {
         // A table that begins anew must say of what and of whom.
         facts.required(wire.facts.as_ref())?;
@@ -34,11 +37,15 @@ fn sample(wire: v1::Sample, field: &Field<'_>) -> Result<Sample, BadMessage> {
         )?,
         processes: rows::processes(wire.processes.unwrap_or_default(), &processes)?,
         services: rows::services(wire.services.unwrap_or_default(), &services)?,
-        applications: rows::applications(wire.applications, &field.of("applications"))?,
-        counters: guest::counters(wire.counters.unwrap_or_default(), &field.of("counters"))?,
+        flows: flows::flows(wire.flows.unwrap_or_default(), &field.of("flows"))?,
+        coverage: wire.coverage.map(|wire| flows::coverage(wire, &coverage)).transpose()?,
+        applications: usage::applications(wire.applications, &field.of("applications"))?,
+        counters: counters::counters(wire.counters.unwrap_or_default(), &field.of("counters"))?,
         facts: wire.facts.map(|wire| guest::facts(wire, &facts)).transpose()?,
         mix: wire.mix.map(|wire| mix::effective_mix(wire, &mix)).transpose()?,
         gaps: field.of("gaps").rows(wire.gaps, gap)?,
+        agent: wire.agent.map(|wire| usage::agent_use(wire, &agent)).transpose()?,
+        software: wire.software.map(|wire| software::software(wire, &software)).transpose()?,
     })
 }
 
@@ -47,6 +54,10 @@ impl From<&Sample> for v1::Sample {
         let connections = v1::ConnectionTable {
             upserted: sample.connections.upserted.iter().map(|(k, row)| (k, row).into()).collect(),
             removed: sample.connections.removed.iter().map(Into::into).collect(),
+        };
+        let flows = v1::FlowTable {
+            upserted: sample.flows.upserted.iter().map(|(k, row)| (k, row).into()).collect(),
+            removed: sample.flows.removed.iter().map(Into::into).collect(),
         };
         let processes = v1::ProcessTable {
             upserted: sample.processes.upserted.iter().map(|(k, row)| (k, row).into()).collect(),
@@ -70,6 +81,10 @@ impl From<&Sample> for v1::Sample {
             facts: sample.facts.as_ref().map(Into::into),
             mix: sample.mix.as_ref().map(Into::into),
             gaps: sample.gaps.iter().map(Into::into).collect(),
+            flows: Some(flows),
+            coverage: sample.coverage.as_ref().map(Into::into),
+            agent: sample.agent.as_ref().map(Into::into),
+            software: sample.software.as_ref().map(Into::into),
         }
     }
 }
@@ -114,6 +129,8 @@ impl From<&Gap> for v1::Gap {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use prost::Message as _;
 
     use super::*;
@@ -122,10 +139,14 @@ mod tests {
         delta::{self, Stamp},
         mix::{ApplicationMix, EffectiveMix, Setup},
         sample::{
-            ApplicationUse, Connection, ConnectionKey, ConnectionState, Counters, Direction, Facts,
-            FileSystem, Holder, Interface, InterfaceCounters, Observation, Process, ProcessKey,
-            Protocol, ProtocolCounters, Route, Service, ServiceState, Supervisor,
+            Accounting, AgentUse, ApplicationUse, BlockDevice, ConfigurationFile, Connection,
+            ConnectionKey, ConnectionReader, ConnectionState, Counters, Coverage, DeviceUse,
+            Direction, DiskCounters, Facts, FileSystem, Flow, FlowKey, Holder, Interface,
+            InterfaceCounters, Observation, Package, PackageKey, PackageManager, Process,
+            ProcessKey, Protocol, ProtocolCounters, RemoteStorage, Route, Service, ServiceState,
+            Software, Stalls, Supervisor, Transport,
         },
+        sketch::Sketch,
         units::{Bytes, Millicores},
     };
 
@@ -167,10 +188,37 @@ mod tests {
             services_source: "agent".into(),
             connections_source: "netlink".into(),
             other: [("k".to_owned(), "v".to_owned())].into(),
+            block_devices: vec![BlockDevice {
+                name: "vda".into(),
+                size: Bytes(1 << 40),
+                serial: Some("sn-1".into()),
+                wwn: Some("0x5000".into()),
+                model: Some("virtio".into()),
+                bus: Some("0000:00:04.0".into()),
+                rotational: Some(false),
+            }],
+            remote_storage: vec![RemoteStorage {
+                kind: "nfs4".into(),
+                server: "filer".into(),
+                address: Some("10.0.0.9".parse().unwrap()),
+                source: "/export".into(),
+                place: "/srv".into(),
+            }],
+            run_level: Some("multi-user.target".into()),
         }
     }
 
     fn counters() -> Counters {
+        let disk = DiskCounters {
+            reads: 1,
+            writes: 2,
+            discards: 3,
+            flushes: 4,
+            read: Bytes(5),
+            written: Bytes(6),
+            busy_ms: 7,
+            waited_ms: 8,
+        };
         Counters {
             cpu_busy_ms: Some(1),
             cpus: Some(2),
@@ -185,11 +233,130 @@ mod tests {
                 InterfaceCounters { received_bytes: 1, errors: 7, ..Default::default() },
             )]
             .into(),
-            protocols: Some(ProtocolCounters { tcp_resets: 9, ..Default::default() }),
+            protocols: Some(ProtocolCounters {
+                tcp_resets: 9,
+                ip_packets_received: Some(1),
+                ip_packets_sent: Some(2),
+                ip_packets_discarded: Some(0),
+                tcp_established: Some(4),
+                tcp_listen_overflows: Some(5),
+                tcp_listen_drops: Some(6),
+                udp_errors: Some(7),
+                icmp_received: Some(8),
+                icmp_sent: Some(9),
+                ..Default::default()
+            }),
             disk_read: Some(Bytes(1)),
             disk_written: None,
             agent_cpu_ms: Some(11),
             agent_resident: Some(Bytes(12)),
+            storage_pressure_10: Some(13),
+            page_cache: Some(Bytes(14)),
+            out_of_memory_kills: Some(0),
+            disks: [("vda".to_owned(), disk)].into(),
+        }
+    }
+
+    fn transport() -> Transport {
+        Transport {
+            acknowledged: Bytes(1),
+            segments_sent: 2,
+            segments_received: 3,
+            data_segments_sent: 4,
+            data_segments_received: 5,
+            retransmitted: 6,
+            round_trip_us: Some(0),
+            last_sent: Some(at(1)),
+            last_received: Some(at(9_000_000)),
+        }
+    }
+
+    fn flows() -> BTreeMap<FlowKey, Flow> {
+        let key = FlowKey {
+            protocol: Protocol::Tcp,
+            direction: Direction::Inbound,
+            local: "10.0.0.1".parse().unwrap(),
+            remote: "fd00::2".parse().unwrap(),
+            port: 443,
+            application: Some("web".parse().unwrap()),
+        };
+        let flow = Flow {
+            opened: 9,
+            closed: 8,
+            reset: 7,
+            failed: 6,
+            sent: Some(Bytes(u64::MAX)),
+            received: Some(Bytes(0)),
+            data_segments_sent: Some(3),
+            data_segments_received: Some(2),
+            retransmitted: Some(1),
+        };
+        let unknown = FlowKey { direction: Direction::Unknown, application: None, ..key.clone() };
+        [(key, flow), (unknown, Flow::default())].into()
+    }
+
+    fn coverage() -> Coverage {
+        Coverage {
+            reader: ConnectionReader::SocketDiagnosis,
+            ends_are_told: true,
+            opens_are_told: true,
+            due: Some(9),
+            seen: 8,
+            attributed: 7,
+            overruns: 1,
+            restarts: 2,
+            merged_edges: 3,
+        }
+    }
+
+    fn used() -> ApplicationUse {
+        let device =
+            DeviceUse { reads: 1, writes: 2, discards: 3, read: Bytes(4), written: Bytes(5) };
+        let mut quantiles = Sketch::default();
+        [0, 250, 1 << 40].into_iter().for_each(|value| quantiles.insert(value));
+        ApplicationUse {
+            listed: true,
+            processes: 2,
+            cpu_ms: 3,
+            peak_cpu: Millicores(250),
+            resident: Bytes(4),
+            peak_resident: Bytes(5),
+            read: Some(Bytes(6)),
+            written: Some(Bytes(7)),
+            listening_ports: vec![80, 443],
+            accounting: Accounting::Cgroup2,
+            working_set: Some(Bytes(8)),
+            memory_high_water: Some(Bytes(9)),
+            devices: [("vda".to_owned(), device)].into(),
+            stalls: Stalls { cpu_us: Some(1), memory_us: Some(0), storage_us: Some(3) },
+            throttled_us: Some(0),
+            out_of_memory_kills: Some(1),
+            cpu_quantiles: quantiles.clone(),
+            memory_quantiles: quantiles,
+        }
+    }
+
+    fn software() -> Software {
+        let key = PackageKey {
+            manager: PackageManager::Rpm,
+            name: "bash".into(),
+            architecture: "x86_64".into(),
+        };
+        let package = Package { version: "5.2-3".into(), installed_at: Some(at(1)) };
+        let file = ConfigurationFile {
+            size: Bytes(3),
+            modified: at(2),
+            hash: Some([7; 32]),
+            user: 1,
+            group: 2,
+            mode: 0o644,
+            package: Some("bash".into()),
+            unchanged: Some(true),
+            content: Some("a\n".into()),
+        };
+        Software {
+            packages: [(key, package)].into(),
+            files: [("/etc/bashrc".to_owned(), file)].into(),
         }
     }
 
@@ -207,6 +374,10 @@ mod tests {
             first_seen: at(2),
             sent: None,
             received: Some(Bytes(3)),
+            user: Some(33),
+            inode: Some(u64::MAX),
+            translated: Some("10.1.0.1:5353".parse().unwrap()),
+            transport: Some(transport()),
         };
         let running = Process {
             parent: 1,
@@ -219,6 +390,9 @@ mod tests {
             resident: Bytes(6),
             read: Some(Bytes(0)),
             written: None,
+            reads: Some(0),
+            writes: Some(9),
+            arguments: Some(vec!["web".into(), "--port=80".into()]),
         };
         let service = Service {
             supervisor: Supervisor::Systemd,
@@ -226,21 +400,22 @@ mod tests {
             enabled: true,
             main_pid: Some(7),
         };
-        let used = ApplicationUse {
-            listed: true,
-            peak_cpu: Millicores(250),
-            listening_ports: vec![80, 443],
-            ..ApplicationUse::default()
-        };
         let mix = ApplicationMix([("web".parse().unwrap(), Setup::default())].into());
         Observation {
             connections: [(key, connection)].into(),
+            flows: flows(),
+            coverage: Some(coverage()),
             processes: [(process, running)].into(),
             services: [("web.service".to_owned(), service)].into(),
-            applications: [("web".parse().unwrap(), used)].into(),
+            applications: [("web".parse().unwrap(), used())].into(),
             counters: counters(),
             facts: facts(),
             mix: EffectiveMix { generation: 1, applications: mix, ..EffectiveMix::default() },
+            agent: Some(AgentUse {
+                cpu_limit: Some(Millicores(20)),
+                memory_limit: Some(Bytes(64 << 20)),
+                left_out: vec!["processes between samples".into()],
+            }),
         }
     }
 
@@ -271,6 +446,16 @@ mod tests {
         assert_eq!(over_the_wire(&same), Ok(same));
     }
 
+    #[test]
+    fn software_comes_back_as_it_went() {
+        let mut sample = delta::between(None, &observation(), stamp());
+        sample.software = delta::of_software(None, &software());
+        assert_eq!(over_the_wire(&sample), Ok(sample.clone()));
+        sample.software = delta::of_software(Some(&software()), &Software::default());
+        assert!(!sample.software.as_ref().unwrap().packages.removed.is_empty());
+        assert_eq!(over_the_wire(&sample), Ok(sample));
+    }
+
     fn refusal(change: impl FnOnce(&mut v1::Sample)) -> BadMessage {
         let mut wire = v1::Sample::from(&delta::between(None, &observation(), stamp()));
         change(&mut wire);
@@ -297,6 +482,13 @@ mod tests {
         assert_eq!(refusal(|wire| wire.facts = None).field, "facts");
         assert_eq!(refusal(|wire| wire.mix = None).field, "mix");
         assert_eq!(refusal(|wire| wire.gaps[0].to_unix_ms = 1).field, "gaps[0].to_unix_ms");
+        let told = refusal(|wire| wire.flows.as_mut().unwrap().upserted[1].key = None);
+        assert_eq!(told.field, "flows.upserted[1].key");
+        let told = refusal(|wire| {
+            let cpu = wire.applications[0].cpu_quantiles.as_mut().unwrap();
+            cpu.counts.clear();
+        });
+        assert_eq!(told.field, "applications[0].cpu_quantiles.counts");
         let told = refusal(|wire| wire.gaps[0].reason = "x".repeat(1 << 20));
         assert_eq!(told.value, "1048576 bytes long");
         let told = refusal(|wire| wire.applications.push(wire.applications[0].clone()));
