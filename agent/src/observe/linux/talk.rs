@@ -1,0 +1,220 @@
+//! All of a look that is about sockets: reads them and what was told of them, finds who holds them, and lets
+//! the shared reasoning make the table, the flows and their coverage.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::RangeInclusive,
+    sync::Arc,
+};
+
+use common::{
+    clock::Timestamp,
+    id::AppName,
+    sample::{Connection, ConnectionKey, Coverage, Flow, FlowKey},
+};
+
+use super::{
+    conntrack,
+    facts::Remarks,
+    groups::Groups,
+    processes::{self, Units},
+    sockets::{self, Reader, Setup},
+};
+use crate::observe::{
+    Inputs,
+    connections::{self, Connections, Group, Look},
+    holders::{Holders, Wanted},
+    naming::{self, Rules},
+    population::Population,
+    seen::{Opening, Row, SocketReader, Sockets, Told},
+};
+
+/// Most processes read between two passes because they opened a connection.
+const MAX_STRANGERS: usize = 256;
+
+/// Who talks to whom, as this machine sees it.
+#[derive(Debug)]
+pub(super) struct Talk {
+    units: Units,
+    sockets: Box<dyn SocketReader>,
+    groups: Groups,
+    holders: Holders,
+    connections: Connections,
+    /// Processes that came after the last pass and opened a connection since; `None` of those gone.
+    strangers: HashMap<u32, Option<AppName>>,
+}
+
+/// What decides whose holders are to be found.
+#[derive(Debug, Clone, Copy)]
+struct Held<'a> {
+    rows: &'a [Row],
+    units: &'a HashMap<u64, Arc<str>>,
+    rules: &'a Rules,
+}
+
+/// What one look saw of it.
+#[derive(Debug)]
+pub(super) struct Talked {
+    pub(super) connections: BTreeMap<ConnectionKey, Connection>,
+    pub(super) flows: BTreeMap<FlowKey, Flow>,
+    pub(super) coverage: Coverage,
+}
+
+impl Talk {
+    /// Of the calling thread's network namespace. Nothing is seen yet, but from now on ends are told,
+    /// and `openings` if they are wanted.
+    pub(super) fn new(openings: bool, units: Units) -> Self {
+        Self {
+            units,
+            sockets: Box::new(Reader::new(&Setup::new(openings))),
+            groups: Groups::new(),
+            holders: Holders::default(),
+            connections: Connections::default(),
+            strangers: HashMap::new(),
+        }
+    }
+
+    /// Whether openings are to be told from now on.
+    pub(super) fn want_openings(&mut self, wanted: bool) {
+        self.sockets.want_openings(wanted);
+    }
+
+    /// Fetches what was told, before it is too much to be kept, and while those told of are known that ended
+    /// since the last pass over the processes.
+    pub(super) fn hear(&mut self, population: &Population, rules: &Rules) {
+        let told = self.sockets.told();
+        if told == Told::default() {
+            return;
+        }
+        for Opening { pid, .. } in &told.openings {
+            if population.application_of(*pid).is_none() && self.strangers.len() < MAX_STRANGERS {
+                let named = || {
+                    let seen = processes::one(self.units, *pid)?;
+                    let traits = processes::traits(*pid, false);
+                    Some(population.stranger(&seen, &traits, rules))
+                };
+                self.strangers.entry(*pid).or_insert_with(named);
+            }
+        }
+        let name_of = |pid| {
+            let known = population.application_of(pid);
+            known.or_else(|| self.strangers.get(&pid)?.as_ref()).cloned()
+        };
+        self.connections.hear(told, &name_of);
+    }
+
+    /// Reads the sockets, names the processes by what they listen on, and makes the table.
+    pub(super) fn look(
+        &mut self,
+        population: &mut Population,
+        inputs: &Inputs,
+        remarks: &mut Remarks,
+        now: Timestamp,
+    ) -> Talked {
+        self.hear(population, &inputs.rules);
+        self.strangers.clear();
+        let sockets = self.sockets.read();
+        let after = self.sockets.told();
+        remark(&sockets, remarks);
+        let ephemeral = sockets::ephemeral_ports();
+        let units = self.units(&sockets.rows);
+        population.name(&inputs.rules, &inputs.supervised);
+        self.hold(
+            &Held { rows: &sockets.rows, units: &units, rules: &inputs.rules },
+            population,
+            &ephemeral,
+        );
+        population.listen(connections::listening(&sockets.rows, &self.holders, &ephemeral));
+        population.name(&inputs.rules, &inputs.supervised);
+        let look = Look {
+            rows: &sockets.rows,
+            holders: &self.holders,
+            applications: &population.applications(),
+            groups: &groups(units, population, &inputs.rules),
+            ephemeral,
+            ends_are_told: sockets.ends_are_told,
+            now,
+        };
+        let name_of = |pid| population.application_of(pid).cloned();
+        let mut connections = self.connections.look(&look, after, &name_of);
+        conntrack::translate(&mut connections);
+        Talked {
+            connections,
+            flows: self.connections.flows(now),
+            coverage: self.connections.coverage(&sockets),
+        }
+    }
+
+    /// Finds the holders of the sockets that need one: listeners, by whose ports processes are named, and
+    /// those whose unit does not name their application.
+    fn hold(&mut self, held: &Held<'_>, population: &Population, ephemeral: &RangeInclusive<u16>) {
+        let Held { rows, units, rules } = *held;
+        let of_units = population.units();
+        let is_named = |row: &&Row| {
+            let unit = row.cgroup.and_then(|id| units.get(&id));
+            unit.is_some_and(|unit| application_of(unit, &of_units, rules).is_some())
+        };
+        let held = rows.iter().filter(|row| row.inode != 0);
+        let wanted: Vec<Wanted<'_>> = held
+            .filter(|row| row.listens(ephemeral) || !is_named(row))
+            .map(|row| Wanted {
+                inode: row.inode,
+                user: row.user,
+                unit: row.cgroup.and_then(|id| units.get(&id)).map(|unit| &**unit),
+            })
+            .collect();
+        self.holders.update(&wanted, &population.candidates(), processes::sockets_of);
+    }
+
+    /// The names of the control groups that made the sockets.
+    fn units(&mut self, rows: &[Row]) -> HashMap<u64, Arc<str>> {
+        let mut units = HashMap::new();
+        let mut last = None;
+        for row in rows {
+            if row.cgroup == last {
+                continue;
+            }
+            last = row.cgroup;
+            if let Some(id) = row.cgroup
+                && let Some(unit) = self.groups.unit(id)
+            {
+                units.insert(id, unit);
+            }
+        }
+        units
+    }
+}
+
+/// The control groups with their applications.
+fn groups(
+    units: HashMap<u64, Arc<str>>,
+    population: &Population,
+    rules: &Rules,
+) -> HashMap<u64, Group> {
+    let of_units = population.units();
+    let groups = units.into_iter().map(|(id, unit)| {
+        let application = application_of(&unit, &of_units, rules);
+        (id, Group { name: unit.to_string(), application })
+    });
+    groups.collect()
+}
+
+/// The application of a unit: that of its processes. A service that has none any more goes by its name.
+fn application_of(
+    unit: &str,
+    of_units: &HashMap<&str, Option<&AppName>>,
+    rules: &Rules,
+) -> Option<AppName> {
+    match of_units.get(unit) {
+        Some(application) => application.cloned(),
+        None => unit.ends_with(".service").then(|| naming::by_unit(rules, unit)),
+    }
+}
+
+fn remark(sockets: &Sockets, remarks: &mut Remarks) {
+    sockets.source.clone_into(&mut remarks.connections);
+    if sockets.left_out > 0 {
+        let text = format!("{} rows beyond {}", sockets.left_out, sockets::MAX_ROWS);
+        remarks.other.insert("connections_left_out".to_owned(), text);
+    }
+}
