@@ -1,12 +1,18 @@
-//! From socket rows to the connection table: direction, holder, application, first seen.
+//! From socket rows and what the kernel told to the connection table, the flows, and how much of them was
+//! seen.
 //!
-//! Pure but for what it remembers of the look before. A row that no process holds is said to be so, with
-//! the reason; its application is named only where it is certain without the process: the port has a
-//! listener of one application, or the same connection was seen while it was open.
+//! ```text
+//!  told at ticks ─> heard ──┐                     ┌─> undecided ─> openings, sightings ─┐
+//!  rows ─> listeners ─> ends settled ─> rows seen ─> rows gone ─────────────────────────┴─> edges
+//! ```
+//!
+//! Pure but for what it remembers of the look before. Every connection is counted once: by its row, by its
+//! end, or by what remains of it. An end that was told is settled at the next look, for only the table says
+//! whether its socket closed first. A row that no process holds is said to be so, with the reason; its
+//! application is named only where it is certain or nearly so without the process.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
     time::Duration,
 };
@@ -14,18 +20,47 @@ use std::{
 use common::{
     clock::Timestamp,
     id::AppName,
-    sample::{Connection, ConnectionKey, ConnectionState, Direction, Holder, ProcessKey, Protocol},
+    sample::{Connection, ConnectionKey, Coverage, Flow, FlowKey, Holder, ProcessKey},
 };
 
-use super::{holders::Holders, sockets::Row};
+use super::{
+    holders::Holders,
+    seen::{Ended, Row, Sockets, Told},
+};
 
-/// How long a listener that is gone still tells the direction of what it accepted. `TIME_WAIT` takes 60 s,
-/// and a connection may outlive its listener a little before that.
-const LISTENER_REMEMBERED: Duration = Duration::from_secs(120);
+mod books;
+mod ends;
+mod listeners;
+mod near;
+mod openings;
+mod payload;
+mod rows;
+mod track;
+
+use books::Books;
+use ends::Late;
+use listeners::Listeners;
+use near::NearEnds;
+pub(super) use openings::NameOf;
+use openings::Openings;
+use track::Track;
+
+/// Most ends kept until the next look. Beyond, they are settled at once, and what they received may be one
+/// byte off.
+const MAX_HEARD: usize = 65_536;
 
 /// Longest time between two looks over which a closed connection is taken for the one that was open:
 /// within `TIME_WAIT` the same pair of ends is not used again.
 const SAME_WITHIN: Duration = Duration::from_secs(60);
+
+/// A control group that made sockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Group {
+    /// Its unit or container.
+    pub(super) name: String,
+    /// The application of all its processes; `None` if they belong to several.
+    pub(super) application: Option<AppName>,
+}
 
 /// Everything of one look that the table is made from.
 #[derive(Debug)]
@@ -33,32 +68,35 @@ pub(super) struct Look<'a> {
     pub(super) rows: &'a [Row],
     pub(super) holders: &'a Holders,
     pub(super) applications: &'a HashMap<ProcessKey, AppName>,
+    pub(super) groups: &'a HashMap<u64, Group>,
     pub(super) ephemeral: RangeInclusive<u16>,
+    pub(super) ends_are_told: bool,
     pub(super) now: Timestamp,
 }
 
 /// What is remembered from look to look.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    before: HashMap<ConnectionKey, Track>,
+    looks: u64,
     looked_at: Timestamp,
-    listeners: HashMap<(Protocol, SocketAddr), Listener>,
+    tracks: HashMap<ConnectionKey, Track>,
+    by_cookie: HashMap<u64, ConnectionKey>,
+    listeners: Listeners,
+    heard: Vec<Ended>,
+    late: HashMap<u64, Late>,
+    near: NearEnds,
+    books: Books,
+    tally: Tally,
 }
 
-#[derive(Debug)]
-struct Track {
-    inode: u32,
-    state: ConnectionState,
-    direction: Direction,
-    application: Option<AppName>,
-    first_seen: Timestamp,
-}
-
-#[derive(Debug)]
-struct Listener {
-    seen_at: Timestamp,
-    /// `None` if nobody known holds it, or several do.
-    application: Option<AppName>,
+#[derive(Debug, Default)]
+struct Tally {
+    overruns: u64,
+    restarts: u64,
+    /// What the kernel had counted at the first look.
+    counted_before: Option<u64>,
+    /// Ends were lost since the last look.
+    lost: bool,
 }
 
 /// Ports that each process listens on.
@@ -76,180 +114,153 @@ pub(super) fn listening(
     ports
 }
 
-impl Row {
-    /// Whether it waits for others. UDP does not say so itself: an unconnected socket does if it has a
-    /// port that somebody chose.
-    fn listens(&self, ephemeral: &RangeInclusive<u16>) -> bool {
-        let port = self.key.local.port();
-        match self.key.protocol {
-            Protocol::Tcp => self.state == ConnectionState::Listen,
-            Protocol::Udp => self.key.remote.is_none() && port != 0 && !ephemeral.contains(&port),
+impl Look<'_> {
+    /// Who holds `row`, as far as its socket itself says.
+    fn certain(&self, row: &Row) -> Option<Holder> {
+        for process in self.holders.of(row.inode) {
+            if let Some(application) = self.applications.get(process) {
+                let (process, application) = (*process, Some(application.clone()));
+                return Some(Holder::Process { process, application });
+            }
         }
-    }
-
-    /// Nobody will read or write through it again.
-    const fn is_closing(&self) -> bool {
-        is_closing(self.state)
+        let group = self.groups.get(&row.cgroup?).filter(|_| row.inode != 0)?;
+        Some(Holder::Group { group: group.name.clone(), application: group.application.clone() })
     }
 }
 
 impl Connections {
-    /// Makes the table of this look and remembers it for the next.
-    pub(super) fn table(&mut self, look: &Look<'_>) -> BTreeMap<ConnectionKey, Connection> {
-        self.note_listeners(look);
-        let mut rows: Vec<&Row> = look.rows.iter().collect();
-        // Sockets that share a port have one key; the oldest one speaks for them.
-        rows.sort_by_key(|row| (row.key, row.inode == 0, row.inode));
-        rows.dedup_by_key(|row| row.key);
-        let mut table = BTreeMap::new();
-        let mut tracks = HashMap::with_capacity(rows.len());
-        for row in rows {
-            let former = self.before.get(&row.key).filter(|track| track.goes_on_as(row));
-            let connection = self.connection(row, former, look);
-            tracks.insert(row.key, Track::of(row, &connection));
-            table.insert(row.key, connection);
+    /// Takes in what the kernel told since it was last asked. To be asked at every tick, and once more just
+    /// before the table is read.
+    pub(super) fn hear(&mut self, told: Told, name_of: NameOf<'_>) {
+        self.tally.overruns += told.ends_lost + told.openings_lost;
+        self.tally.lost |= told.ends_lost > 0;
+        self.books.openings.hear(told.openings, name_of);
+        self.heard.extend(told.ended);
+        // Before the first look nobody knows what had been there before.
+        if self.heard.len() > MAX_HEARD && self.looks > 0 {
+            for ended in std::mem::take(&mut self.heard) {
+                self.settle(&ended, None);
+            }
         }
-        self.before = tracks;
-        self.looked_at = look.now;
-        table
+        self.heard.truncate(MAX_HEARD);
     }
 
-    fn connection(&self, row: &Row, former: Option<&Track>, look: &Look<'_>) -> Connection {
-        let listener = self.listener_of(row, look);
-        Connection {
-            state: row.state,
-            direction: direction(row, former, listener.is_some(), &look.ephemeral),
-            holder: self.holder(row, former, listener, look),
-            first_seen: former.map_or(look.now, |former| former.first_seen),
-            sent: None,
-            received: None,
-        }
-    }
-
-    fn holder(
-        &self,
-        row: &Row,
-        former: Option<&Track>,
-        listener: Option<&Listener>,
+    /// Makes the table of this look and counts what happened since the last one. `after` is what was told
+    /// right after the table was read.
+    pub(super) fn look(
+        &mut self,
         look: &Look<'_>,
-    ) -> Holder {
-        for process in look.holders.of(row.inode) {
-            if let Some(application) = look.applications.get(process) {
-                return Holder::Process {
-                    process: *process,
-                    application: Some(application.clone()),
-                };
-            }
+        after: Told,
+        name_of: NameOf<'_>,
+    ) -> BTreeMap<ConnectionKey, Connection> {
+        let before = std::mem::take(&mut self.heard);
+        if self.looks == 0 {
+            // What began or ended before the first look may have been there before the agent.
+            self.books.openings = Openings::default();
         }
-        let of_listener = listener.and_then(|listener| listener.application.clone());
-        let is_recent = look.now.since(self.looked_at) <= SAME_WITHIN;
-        let of_former = former.filter(|_| is_recent).and_then(|former| former.application.clone());
-        let reason = why_nobody(row, look.holders.denied()).to_owned();
-        Holder::Unknown { reason, application: of_listener.or(of_former) }
+        self.hear(after, name_of);
+        self.books.openings.name_all(name_of);
+        self.begin(look);
+        look.rows.iter().for_each(|row| self.near.note(&row.key));
+        self.settle_all(before, look);
+        let rows = in_order(look.rows);
+        let mut table = Vec::with_capacity(rows.len());
+        let mut undecided = Vec::new();
+        for row in rows {
+            let Some((connection, is_new)) = self.see(row, look) else { continue };
+            if let Some(edge) = self.undecided(&row.key, &connection).filter(|_| is_new) {
+                undecided.push((table.len(), edge));
+            }
+            table.push((row.key, connection));
+        }
+        self.let_go(look);
+        let decisions = self.books.decide();
+        for (at, edge) in undecided {
+            let Some((key, connection)) = table.get_mut(at) else { continue };
+            self.note_decision(key, connection, decisions.get(&edge));
+        }
+        self.looked_at = look.now;
+        self.tally.lost = false;
+        self.books.openings.age();
+        table.into_iter().collect()
     }
 
-    fn note_listeners(&mut self, look: &Look<'_>) {
-        for row in look.rows.iter().filter(|row| row.listens(&look.ephemeral)) {
-            let mut holders = look.holders.of(row.inode).iter();
-            let application = holders.find_map(|process| look.applications.get(process)).cloned();
-            let fresh = Listener { seen_at: look.now, application };
-            let known = self.listeners.get_mut(&(row.key.protocol, row.key.local));
-            match known.filter(|known| known.seen_at == look.now) {
-                Some(known) if known.application != fresh.application => known.application = None,
-                Some(_) => {}
-                None => {
-                    self.listeners.insert((row.key.protocol, row.key.local), fresh);
-                }
-            }
-        }
-        let now = look.now;
-        self.listeners.retain(|_, listener| now.since(listener.seen_at) < LISTENER_REMEMBERED);
+    /// What happened on each edge so far.
+    pub(super) fn flows(&mut self, now: Timestamp) -> BTreeMap<FlowKey, Flow> {
+        self.books.edges.tell(now)
     }
 
-    /// The listener that accepted `row`, or would: the one on its address, else the one on every address.
-    fn listener_of(&self, row: &Row, look: &Look<'_>) -> Option<&Listener> {
-        let local = row.key.local;
-        let everywhere_v4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), local.port());
-        let everywhere = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), local.port());
-        let addresses: &[SocketAddr] = match local.ip() {
-            IpAddr::V4(_) => &[local, everywhere_v4, everywhere],
-            IpAddr::V6(_) => &[local, everywhere],
-        };
-        // A port that the kernel gives out may be somebody's outgoing one the moment its listener is gone.
-        let outlives = !look.ephemeral.contains(&local.port());
-        let listeners = addresses
+    /// How much of it was seen.
+    pub(super) fn coverage(&mut self, sockets: &Sockets) -> Coverage {
+        self.tally.restarts += u64::from(sockets.restarts);
+        if self.looks <= 1 {
+            self.tally.counted_before = sockets.counted;
+        }
+        let counted = sockets.counted.zip(self.tally.counted_before);
+        Coverage {
+            reader: sockets.reader,
+            ends_are_told: sockets.ends_are_told,
+            opens_are_told: sockets.opens_are_told,
+            due: counted.map(|(now, before)| now.saturating_sub(before)),
+            seen: self.books.edges.seen(),
+            attributed: self.books.edges.attributed(),
+            overruns: self.tally.overruns + self.books.openings.lost,
+            restarts: self.tally.restarts,
+            merged_edges: self.books.edges.merged(),
+        }
+    }
+
+    fn begin(&mut self, look: &Look<'_>) {
+        self.looks += 1;
+        self.books.turn_to(look.ephemeral.clone(), look.now);
+        self.listeners.note(look);
+    }
+
+    /// Settles what was told before the table was read. Of what was told after, those whose remains are in
+    /// the table already; the others wait for the next look.
+    fn settle_all(&mut self, before: Vec<Ended>, look: &Look<'_>) {
+        if self.looks == 1 {
+            return;
+        }
+        if before.is_empty() && self.heard.is_empty() {
+            return;
+        }
+        let remains: HashMap<ConnectionKey, u64> = look
+            .rows
             .iter()
-            .filter_map(|address| self.listeners.get(&(row.key.protocol, *address)))
-            .filter(|listener| listener.seen_at == look.now || outlives);
-        listeners.max_by_key(|listener| listener.seen_at == look.now)
-    }
-}
-
-impl Track {
-    fn of(row: &Row, connection: &Connection) -> Self {
-        Self {
-            inode: row.inode,
-            state: row.state,
-            direction: connection.direction,
-            application: connection.holder.application().cloned(),
-            first_seen: connection.first_seen,
+            .filter(|row| track::remains(row))
+            .map(|row| (row.key, row.cookie))
+            .collect();
+        // Of several that had the same ends, what remains is of the last: the others made room for it.
+        let last: HashMap<ConnectionKey, u64> =
+            before.iter().map(|ended| (ended.key, ended.cookie)).collect();
+        for ended in before {
+            let is_last = last.get(&ended.key) == Some(&ended.cookie);
+            let its_own = remains.get(&ended.key).filter(|name| is_last || **name == ended.cookie);
+            self.settle(&ended, Some(its_own.is_some()));
+        }
+        for ended in std::mem::take(&mut self.heard) {
+            if remains.contains_key(&ended.key) {
+                self.settle(&ended, Some(true));
+            } else {
+                self.heard.push(ended);
+            }
         }
     }
-
-    /// Whether `row` is still this connection. A key can be used again; a socket cannot, and one that
-    /// closes does not open any more.
-    const fn goes_on_as(&self, row: &Row) -> bool {
-        if self.inode != 0 && row.inode != 0 {
-            return self.inode == row.inode;
-        }
-        let was_let_go = self.inode == 0 && is_closing(self.state);
-        !was_let_go || (row.is_closing() && row.inode == 0)
-    }
 }
 
-const fn is_closing(state: ConnectionState) -> bool {
-    matches!(
-        state,
-        ConnectionState::FinWait1
-            | ConnectionState::FinWait2
-            | ConnectionState::TimeWait
-            | ConnectionState::LastAck
-            | ConnectionState::Closing
-            | ConnectionState::Closed
-    )
+/// The rows as they stand in the table. Sockets that share a port have one key; the oldest one speaks for
+/// them. What is sorted is where they are: the rows of the table are many times as large.
+fn in_order(rows: &[Row]) -> Vec<&Row> {
+    let mut rows: Vec<&Row> = rows.iter().collect();
+    rows.sort_unstable_by_key(|row| (row.key, row.inode == 0, row.inode));
+    rows.dedup_by_key(|row| row.key);
+    rows
 }
 
-fn direction(
-    row: &Row,
-    former: Option<&Track>,
-    has_listener: bool,
-    ephemeral: &RangeInclusive<u16>,
-) -> Direction {
-    if row.listens(ephemeral) {
-        return Direction::Listener;
-    }
-    let Some(remote) = row.key.remote else { return Direction::Unknown };
-    let was_inbound = former.is_some_and(|former| former.direction == Direction::Inbound);
-    if has_listener || was_inbound {
-        return Direction::Inbound;
-    }
-    // A port that nobody gave out on this side, and one given out on the other: its listener went before
-    // the first look, or the program chose its port itself.
-    let looks_accepted =
-        !ephemeral.contains(&row.key.local.port()) && ephemeral.contains(&remote.port());
-    if looks_accepted { Direction::Unknown } else { Direction::Outbound }
-}
-
-const fn why_nobody(row: &Row, denied: bool) -> &'static str {
-    match (row.inode, row.state) {
-        (0, ConnectionState::TimeWait) => "TIME_WAIT: no process holds it any more",
-        (0, ConnectionState::Established | ConnectionState::SynReceived) => "not accepted yet",
-        (0, ConnectionState::CloseWait) => "closed by the far end before it was accepted",
-        (0, _) => "let go by its process",
-        (_, _) if denied => "the agent may not read who holds it",
-        (_, _) => "held by no process that the agent can see",
-    }
-}
-
+#[cfg(test)]
+mod counts;
+#[cfg(test)]
+mod lives;
 #[cfg(test)]
 mod tests;

@@ -1,49 +1,98 @@
 //! Which processes hold a socket, by its inode.
 //!
-//! To read every descriptor of every process is the dearest part of a look, so what was found is kept:
-//! the walk is made again only when a socket is new, when a holder is gone, or after some looks anyway,
-//! because a descriptor can be handed on without either.
+//! To read every descriptor of every process is the dearest part of a look, so what was found is kept, and
+//! for a new socket the likely ones are read first: processes that are new, then those that were found to hold
+//! new sockets lately, of its unit or user before others. All are read only now and then, because a descriptor
+//! can be handed on without anything to notice. Sockets whose control group names their application need no
+//! process and are not asked for.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, HashSet},
     io,
 };
 
 use common::sample::ProcessKey;
 
-/// Looks after which the walk is made again though nothing asks for it.
-const LOOKS_BETWEEN_WALKS: u32 = 10;
+/// Looks after which every process is read though nothing asks for it.
+const LOOKS_BETWEEN_WALKS: u32 = 20;
 
-/// The holders of every socket of the last look.
+/// The process that makes sockets for others: to find one there is not to find who speaks through it.
+const FIRST_PROCESS: u32 = 1;
+
+/// A socket whose holder is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) inode: u32,
+    /// Whose it is; `None` if not known.
+    pub(super) user: Option<u32>,
+    /// The unit that made it; `None` if not known.
+    pub(super) unit: Option<&'a str>,
+}
+
+/// A process that may hold one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Candidate<'a> {
+    pub(super) key: ProcessKey,
+    pub(super) user: u32,
+    pub(super) unit: Option<&'a str>,
+}
+
+/// The holders of every socket asked for at the last look.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
-    by_inode: HashMap<u32, Vec<ProcessKey>>,
-    looks_since_walk: u32,
+    by_inode: HashMap<u32, Held>,
+    /// The processes read so far, with the look at which each was last found to hold what was missing.
+    read: HashMap<ProcessKey, u32>,
+    look: u32,
+    walked_at: u32,
+    /// The last search went through all that were left and found nothing.
+    is_vain: bool,
     /// Some process's descriptors may not be read.
     denied: bool,
 }
 
+#[derive(Debug, Default)]
+struct Held {
+    by: Vec<ProcessKey>,
+    look: u32,
+}
+
 impl Holders {
-    /// Brings the holders of `inodes` up to date; `sockets_of` lists the sockets of a process.
+    /// Brings the holders of the sockets asked for up to date; `sockets_of` lists the sockets of a process.
     pub(super) fn update(
         &mut self,
-        inodes: &HashSet<u32>,
-        living: &HashSet<ProcessKey>,
+        wanted: &[Wanted<'_>],
+        living: &[Candidate<'_>],
         sockets_of: impl Fn(u32) -> io::Result<Vec<u32>>,
     ) {
-        self.by_inode.retain(|inode, _| inodes.contains(inode));
-        self.looks_since_walk += 1;
-        let is_new = inodes.len() > self.by_inode.len();
-        let mut holders = self.by_inode.values().flatten();
-        let lost_a_holder = holders.any(|holder| !living.contains(holder));
-        if is_new || lost_a_holder || self.looks_since_walk >= LOOKS_BETWEEN_WALKS {
-            self.walk(inodes, living, sockets_of);
+        self.look += 1;
+        let lives: HashSet<ProcessKey> = living.iter().map(|candidate| candidate.key).collect();
+        self.read.retain(|key, _| lives.contains(key));
+        let mut missing: HashMap<u32, Wanted<'_>> = HashMap::new();
+        for one in wanted {
+            let is_new = !self.by_inode.contains_key(&one.inode);
+            let held = self.by_inode.entry(one.inode).or_default();
+            held.look = self.look;
+            let had_holder = !held.by.is_empty();
+            held.by.retain(|holder| lives.contains(holder));
+            if is_new || (had_holder && held.by.is_empty()) {
+                missing.insert(one.inode, *one);
+            }
+        }
+        let look = self.look;
+        self.by_inode.retain(|_, held| held.look == look);
+        let is_due = self.look - self.walked_at >= LOOKS_BETWEEN_WALKS && !wanted.is_empty();
+        if is_due {
+            self.walk(living, sockets_of);
+        } else if !missing.is_empty() {
+            self.search(missing, living, sockets_of);
         }
     }
 
     /// Who holds `inode`, the one that most likely speaks through it first.
     pub(super) fn of(&self, inode: u32) -> &[ProcessKey] {
-        self.by_inode.get(&inode).map_or(&[], Vec::as_slice)
+        self.by_inode.get(&inode).map_or(&[], |held| held.by.as_slice())
     }
 
     /// Whether a holder may be missing because its descriptors may not be read.
@@ -51,37 +100,109 @@ impl Holders {
         self.denied
     }
 
-    fn walk(
+    /// Reads every process.
+    fn walk(&mut self, living: &[Candidate<'_>], sockets_of: impl Fn(u32) -> io::Result<Vec<u32>>) {
+        self.walked_at = self.look;
+        self.is_vain = false;
+        self.denied = false;
+        self.by_inode.values_mut().for_each(|held| held.by.clear());
+        for candidate in living {
+            self.read.entry(candidate.key).or_default();
+            self.read_one(candidate.key, &sockets_of);
+        }
+        self.by_inode.values_mut().for_each(Held::sort);
+    }
+
+    /// Reads the likely ones until every missing socket has a holder.
+    fn search(
         &mut self,
-        inodes: &HashSet<u32>,
-        living: &HashSet<ProcessKey>,
+        mut missing: HashMap<u32, Wanted<'_>>,
+        living: &[Candidate<'_>],
         sockets_of: impl Fn(u32) -> io::Result<Vec<u32>>,
     ) {
-        self.looks_since_walk = 0;
-        self.denied = false;
-        self.by_inode = inodes.iter().map(|inode| (*inode, Vec::new())).collect();
-        for process in living {
-            match sockets_of(process.pid) {
-                Ok(sockets) => {
-                    for inode in sockets {
-                        self.by_inode.entry(inode).and_modify(|held| held.push(*process));
-                    }
+        let is_likely = likely(&missing);
+        let mut order: Vec<(bool, bool, Reverse<Option<u32>>, ProcessKey)> = living
+            .iter()
+            .filter(|candidate| {
+                // Those that were read and held nothing are not read again for what nobody seems to hold.
+                let found = self.read.get(&candidate.key);
+                !self.is_vain || found.is_none_or(|found| *found > 0)
+            })
+            .map(|candidate| {
+                let found = self.read.get(&candidate.key).copied();
+                (!is_likely(candidate), found.is_some(), Reverse(found), candidate.key)
+            })
+            .collect();
+        order.sort_unstable_by_key(|(unlikely, is_read, found, process)| {
+            (*unlikely, *is_read, *found, process.started_at, process.pid)
+        });
+        let asked = missing.len();
+        let mut touched: HashSet<u32> = HashSet::new();
+        for (_, _, _, process) in order {
+            self.read.entry(process).or_default();
+            for inode in self.read_one(process, &sockets_of) {
+                touched.insert(inode);
+                if process.pid != FIRST_PROCESS && missing.remove(&inode).is_some() {
+                    self.read.insert(process, self.look);
                 }
-                Err(cause) => self.denied |= cause.kind() == io::ErrorKind::PermissionDenied,
+            }
+            if missing.is_empty() {
+                break;
             }
         }
-        for held in self.by_inode.values_mut() {
-            // Processes inherit descriptors from those that started before them, so the first one made
-            // the socket. Only the first process of the guest makes sockets for others.
-            held.sort_by_key(|process| (process.pid == 1, process.started_at, process.pid));
-            held.dedup();
+        self.is_vain = missing.len() == asked;
+        for inode in touched {
+            self.by_inode.entry(inode).and_modify(Held::sort);
         }
+    }
+
+    /// Notes what a process holds; gives what of it was asked for and not known of it.
+    fn read_one(
+        &mut self,
+        process: ProcessKey,
+        sockets_of: impl Fn(u32) -> io::Result<Vec<u32>>,
+    ) -> Vec<u32> {
+        let mut sockets = match sockets_of(process.pid) {
+            Ok(sockets) => sockets,
+            Err(cause) => {
+                self.denied |= cause.kind() == io::ErrorKind::PermissionDenied;
+                return Vec::new();
+            }
+        };
+        sockets.retain(|inode| match self.by_inode.get_mut(inode) {
+            Some(held) if !held.by.contains(&process) => {
+                held.by.push(process);
+                true
+            }
+            _ => false,
+        });
+        sockets
+    }
+}
+
+impl Held {
+    /// Processes inherit descriptors from those that started before them, so the first one made the socket.
+    /// Only the first process of the guest makes sockets for others.
+    fn sort(&mut self) {
+        self.by
+            .sort_by_key(|process| (process.pid == FIRST_PROCESS, process.started_at, process.pid));
+    }
+}
+
+/// Whether a process is of a unit or user that one of the sockets is of.
+fn likely<'a>(missing: &HashMap<u32, Wanted<'a>>) -> impl Fn(&Candidate<'_>) -> bool + use<'a> {
+    let units: HashSet<Option<&str>> = missing.values().map(|wanted| wanted.unit).collect();
+    let users: HashSet<Option<u32>> = missing.values().map(|wanted| wanted.user).collect();
+    let has_unit = units.iter().any(Option::is_some);
+    move |candidate| {
+        let is_of_unit = has_unit && candidate.unit.is_some_and(|unit| units.contains(&Some(unit)));
+        is_of_unit || users.contains(&None) || users.contains(&Some(candidate.user))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::cell::RefCell;
 
     use common::clock::Timestamp;
 
@@ -91,50 +212,145 @@ mod tests {
         ProcessKey { pid, started_at: Timestamp::from_millis(started) }
     }
 
+    fn candidate(pid: u32, started: u64) -> Candidate<'static> {
+        Candidate { key: process(pid, started), user: 0, unit: None }
+    }
+
+    fn wanted(inode: u32) -> Wanted<'static> {
+        Wanted { inode, user: None, unit: None }
+    }
+
+    /// Processes with their sockets, and the order in which they were read.
+    #[derive(Default)]
+    struct Table {
+        sockets: HashMap<u32, Vec<u32>>,
+        read: RefCell<Vec<u32>>,
+    }
+
+    impl Table {
+        fn with(sockets: &[(u32, &[u32])]) -> Self {
+            let sockets = sockets.iter().map(|(pid, held)| (*pid, held.to_vec())).collect();
+            Self { sockets, ..Self::default() }
+        }
+
+        fn sockets_of(&self) -> impl Fn(u32) -> io::Result<Vec<u32>> {
+            |pid| {
+                self.read.borrow_mut().push(pid);
+                Ok(self.sockets.get(&pid).cloned().unwrap_or_default())
+            }
+        }
+
+        fn take_read(&self) -> Vec<u32> {
+            self.read.take()
+        }
+    }
+
     #[test]
-    fn the_one_that_started_first_holds_a_shared_socket_unless_it_only_hands_it_out() {
-        let living = [process(1, 0), process(20, 5), process(30, 9)].into();
+    fn one_that_only_hands_sockets_out_does_not_end_the_search() {
+        let living = [candidate(1, 0), candidate(20, 5), candidate(30, 9)];
+        let table = Table::with(&[(1, &[7]), (20, &[7]), (30, &[8])]);
         let mut holders = Holders::default();
 
-        holders.update(&[7].into(), &living, |_| Ok(vec![7]));
+        holders.update(&[wanted(7)], &living, table.sockets_of());
 
-        assert_eq!(holders.of(7), [process(20, 5), process(30, 9), process(1, 0)]);
+        assert_eq!(holders.of(7), [process(20, 5), process(1, 0)]);
         assert_eq!(holders.of(8), []);
     }
 
     #[test]
-    fn a_table_that_does_not_change_is_not_walked_again() {
-        let living = [process(20, 5)].into();
-        let walks = Cell::new(0);
-        let sockets_of = |_| {
-            walks.set(walks.get() + 1);
-            Ok(vec![7])
-        };
+    fn the_one_that_started_first_holds_a_shared_socket() {
+        let living = [candidate(30, 9), candidate(20, 5)];
+        let table = Table::with(&[(20, &[7]), (30, &[7])]);
         let mut holders = Holders::default();
-
-        for _ in 0..5 {
-            holders.update(&[7, 8].into(), &living, sockets_of);
+        for _ in 0..LOOKS_BETWEEN_WALKS {
+            holders.update(&[wanted(7)], &living, table.sockets_of());
+            assert_eq!(holders.of(7)[0], process(20, 5));
         }
-        assert_eq!(walks.get(), 1);
-        holders.update(&[7, 9].into(), &living, sockets_of);
-        assert_eq!(walks.get(), 2);
+        assert_eq!(holders.of(7), [process(20, 5), process(30, 9)]);
+    }
+
+    #[test]
+    fn a_table_that_does_not_change_is_not_read_again() {
+        let living = [candidate(20, 5), candidate(30, 9)];
+        let table = Table::with(&[(20, &[7]), (30, &[8])]);
+        let mut holders = Holders::default();
+        holders.update(&[wanted(7), wanted(8)], &living, table.sockets_of());
+        table.take_read();
+
+        for _ in 2..LOOKS_BETWEEN_WALKS {
+            holders.update(&[wanted(7), wanted(8)], &living, table.sockets_of());
+        }
+
+        assert!(table.take_read().is_empty());
+        holders.update(&[wanted(7), wanted(8)], &living, table.sockets_of());
+        assert_eq!(table.take_read(), [20, 30]);
+    }
+
+    #[test]
+    fn a_new_socket_is_looked_for_at_its_likely_holder_only() {
+        let mut living: Vec<_> = (100..200).map(|pid| candidate(pid, pid.into())).collect();
+        let mut table = Table::with(&[(150, &[7])]);
+        let mut holders = Holders::default();
+        holders.update(&[wanted(7)], &living, table.sockets_of());
+        table.take_read();
+
+        table.sockets.insert(150, vec![7, 8]);
+        holders.update(&[wanted(7), wanted(8)], &living, table.sockets_of());
+        // Those after it were not read at the first look, and count as new.
+        let read = table.take_read();
+        assert!(read.ends_with(&[150]) && !read.contains(&120), "{read:?}");
+
+        living.push(candidate(300, 300));
+        table.sockets.insert(300, vec![9]);
+        holders.update(&[wanted(7), wanted(8), wanted(9)], &living, table.sockets_of());
+        assert_eq!(table.take_read(), [300]);
+        table.sockets.insert(150, vec![7, 8, 10]);
+        let all = [wanted(7), wanted(8), wanted(9), wanted(10)];
+        holders.update(&all, &living, table.sockets_of());
+        assert_eq!(holders.of(10), [process(150, 150)]);
+        assert!(table.take_read().len() <= 2);
+    }
+
+    #[test]
+    fn a_process_of_the_sockets_unit_is_read_before_others() {
+        let living =
+            [candidate(20, 5), Candidate { unit: Some("web.service"), ..candidate(30, 9) }];
+        let table = Table::with(&[(30, &[7])]);
+        let mut holders = Holders::default();
+        let of_unit = Wanted { user: Some(33), unit: Some("web.service"), ..wanted(7) };
+        holders.update(&[of_unit], &living, table.sockets_of());
+        assert_eq!(table.take_read(), [30]);
     }
 
     #[test]
     fn a_holder_that_is_gone_is_looked_for_again() {
+        let table = Table::with(&[(20, &[7]), (21, &[7])]);
         let mut holders = Holders::default();
-        holders.update(&[7].into(), &[process(20, 5)].into(), |_| Ok(vec![7]));
+        holders.update(&[wanted(7)], &[candidate(20, 5)], table.sockets_of());
 
-        holders.update(&[7].into(), &[process(21, 6)].into(), |_| Ok(vec![7]));
+        holders.update(&[wanted(7)], &[candidate(21, 6)], table.sockets_of());
 
         assert_eq!(holders.of(7), [process(21, 6)]);
+    }
+
+    #[test]
+    fn what_nobody_holds_is_not_looked_for_everywhere_every_time() {
+        let living: Vec<_> = (100..200).map(|pid| candidate(pid, pid.into())).collect();
+        let table = Table::default();
+        let mut holders = Holders::default();
+        holders.update(&[wanted(1)], &living, table.sockets_of());
+        assert_eq!(table.take_read().len(), 100);
+        for inode in 2..LOOKS_BETWEEN_WALKS {
+            holders.update(&[wanted(inode)], &living, table.sockets_of());
+            assert!(table.take_read().is_empty());
+        }
     }
 
     #[test]
     fn descriptors_that_may_not_be_read_are_said() {
         let mut holders = Holders::default();
         let denied = |_| Err(io::ErrorKind::PermissionDenied.into());
-        holders.update(&[7].into(), &[process(20, 5)].into(), denied);
+        holders.update(&[wanted(7)], &[candidate(20, 5)], denied);
         assert!(holders.denied());
         assert_eq!(holders.of(7), []);
     }

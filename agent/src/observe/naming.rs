@@ -73,6 +73,18 @@ pub(super) fn unlisted(signs: &Signs<'_>) -> AppName {
     named.unwrap_or_else(nameless)
 }
 
+/// The application of a unit of which nothing but the name is known.
+pub(super) fn by_unit(rules: &Rules, unit: &str) -> AppName {
+    let ports = BTreeSet::new();
+    let signs = Signs { name: unit, executable: None, unit: Some(unit), ports: &ports };
+    rules.name(&signs).cloned().unwrap_or_else(|| unlisted(&signs))
+}
+
+/// The unlisted application of a program of which nothing but the kernel's name is known.
+pub(super) fn by_name(name: &str) -> AppName {
+    unlisted(&Signs { name, executable: None, unit: None, ports: &BTreeSet::new() })
+}
+
 /// `text` as a name: what an id may not have becomes `_`.
 fn readable(text: &str) -> Option<AppName> {
     let allowed = |c: char| if c.is_alphanumeric() || "-_.:@+".contains(c) { c } else { '_' };
@@ -145,6 +157,14 @@ mod tests {
         assert_eq!(unlisted(&Signs { unit: None, ..all }), name("nginx"));
         let kernel_only = Signs { unit: None, executable: None, name: "kworker 1", ..all };
         assert_eq!(unlisted(&kernel_only), name("kworker_1"));
+    }
+
+    #[test]
+    fn a_unit_without_processes_goes_by_its_rule_or_its_name() {
+        let rule = Rule { unit: Some("web.service".into()), ..rule("shop") };
+        assert_eq!(by_unit(&Rules(vec![rule]), "web.service"), name("shop"));
+        assert_eq!(by_unit(&Rules::default(), "web.service"), name("web"));
+        assert_eq!(by_name("curl"), name("curl"));
     }
 
     #[test]

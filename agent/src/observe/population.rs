@@ -9,13 +9,17 @@ use common::{
 };
 
 use super::{
-    accounts::Charge,
+    accounts::{Charge, groups::Place},
+    holders::Candidate,
     naming::{self, Rules, Signs},
-    processes::{Seen, Storage, Traits},
+    seen::{Group, Moved, Seen, Traits},
 };
 
 /// Longest chain of parents followed; a longer one is no application's tree.
 const MAX_DEPTH: usize = 64;
+
+/// Looks after which a process is asked again which groups it stands in; hardly one ever moves.
+const ROUND: u32 = 32;
 
 /// An application that the agent's own drivers keep. All processes below its root belong to it, and stay
 /// its when their parent ends before them.
@@ -51,6 +55,9 @@ pub(super) struct Population {
     members: BTreeMap<u32, Member>,
     /// Ports each process listened on at the last look at the sockets.
     listening: HashMap<ProcessKey, BTreeSet<u16>>,
+    looks: u32,
+    /// Some process came, went, changed its application or its groups.
+    moved: bool,
 }
 
 impl Population {
@@ -64,11 +71,73 @@ impl Population {
                 Some(member) if member.seen.name == seen.name && !member.is_new => {
                     Member { seen, ..member }
                 }
-                Some(member) => Member { traits: traits_of(pid), is_new: false, seen, ..member },
-                None => Member::new(seen, traits_of(pid)),
+                Some(member) => {
+                    self.moved = true;
+                    Member { traits: traits_of(pid), is_new: false, seen, ..member }
+                }
+                None => {
+                    self.moved = true;
+                    Member::new(seen, traits_of(pid))
+                }
             };
             self.members.insert(pid, member);
         }
+        self.moved |= !former.is_empty();
+    }
+
+    /// Asks some of the processes anew which unit and groups they belong to; in a round it comes to all.
+    pub(super) fn stand(
+        &mut self,
+        groups_of: impl Fn(u32) -> Option<(Option<String>, Vec<Group>)>,
+    ) {
+        self.looks = self.looks.wrapping_add(1);
+        for (pid, member) in &mut self.members {
+            let is_due = self.looks.wrapping_add(*pid).is_multiple_of(ROUND);
+            if !is_due || member.is_over() {
+                continue;
+            }
+            let Some((unit, groups)) = groups_of(*pid) else { continue };
+            self.moved |= groups != member.traits.groups;
+            member.traits.unit = unit;
+            member.traits.groups = groups;
+        }
+    }
+
+    /// Whether some process came, went, changed its application or its groups since this was last asked.
+    pub(super) const fn has_moved(&mut self) -> bool {
+        std::mem::replace(&mut self.moved, false)
+    }
+
+    /// Every process with its application and where it stands.
+    pub(super) fn places(&self) -> Vec<Place<'_>> {
+        let places = self.members.values().map(|member| Place {
+            application: &member.application,
+            groups: if member.is_over() { &[] } else { &member.traits.groups },
+        });
+        places.collect()
+    }
+
+    /// The processes of some applications.
+    pub(super) fn members_of(&self, applications: &BTreeSet<&AppName>) -> HashSet<ProcessKey> {
+        if applications.is_empty() {
+            return HashSet::new();
+        }
+        let members = self.members.values();
+        let members = members.filter(|member| applications.contains(&member.application));
+        members.map(|member| member.seen.key).collect()
+    }
+
+    /// Takes in some processes that were seen again between two passes.
+    pub(super) fn glance(&mut self, seen: Vec<Seen>) -> Vec<Charge<'_>> {
+        let mut glanced = Vec::new();
+        for seen in seen {
+            let pid = seen.key.pid;
+            if let Some(member) = self.members.get_mut(&pid).filter(|it| it.seen.key == seen.key) {
+                member.seen = Seen { name: std::mem::take(&mut member.seen.name), ..seen };
+                glanced.push(pid);
+            }
+        }
+        glanced.iter().filter_map(|pid| self.members.get(pid)).map(Member::charge).collect()
     }
 
     /// Notes which process listens where; [`Self::name`] uses it.
@@ -96,28 +165,63 @@ impl Population {
             let listed = member.tree.as_ref().or_else(|| rules.name(&signs)).cloned();
             let application = listed.unwrap_or_else(|| naming::unlisted(&signs));
             // By name, not by how this process got it: one application has one row.
-            member.listed = member.tree.is_some() || rules.list(&application);
+            let listed = member.tree.is_some() || rules.list(&application);
+            self.moved |= member.application != application;
+            member.listed = listed;
             member.application = application;
         }
     }
 
     /// Every process as its application's account takes it.
     pub(super) fn charges(&self) -> Vec<Charge<'_>> {
-        let charges = self.members.values().map(|member| Charge {
-            key: member.seen.key,
-            parent: member.seen.parent,
-            application: &member.application,
-            listed: member.listed,
-            cpu_ms: member.seen.cpu_ms,
-            waited_ms: member.seen.waited_ms,
-            resident: member.seen.resident,
-        });
-        charges.collect()
+        self.members.values().map(Member::charge).collect()
     }
 
-    /// Which processes live.
-    pub(super) fn living(&self) -> HashSet<ProcessKey> {
-        self.members.values().map(|member| member.seen.key).collect()
+    /// Every process with its CPU time and its application, and whether that is listed.
+    pub(super) fn movers(&self) -> impl Iterator<Item = (ProcessKey, u64, &AppName, bool)> {
+        self.members.values().map(|member| {
+            let cpu_ms = member.seen.cpu_ms.saturating_add(member.seen.waited_ms);
+            (member.seen.key, cpu_ms, &member.application, member.listed)
+        })
+    }
+
+    /// The application of a process that came after the last pass, by what is read of it now.
+    pub(super) fn stranger(&self, seen: &Seen, traits: &Traits, rules: &Rules) -> AppName {
+        let tree = self.members.get(&seen.parent).and_then(|parent| parent.tree.as_ref());
+        let signs = Signs {
+            name: &seen.name,
+            executable: traits.executable.as_deref(),
+            unit: traits.unit.as_deref(),
+            ports: &BTreeSet::new(),
+        };
+        let listed = tree.or_else(|| rules.name(&signs)).cloned();
+        listed.unwrap_or_else(|| naming::unlisted(&signs))
+    }
+
+    /// The application of the process that has a number now.
+    pub(super) fn application_of(&self, pid: u32) -> Option<&AppName> {
+        self.members.get(&pid).map(|member| &member.application)
+    }
+
+    /// The application of all processes of a unit; `None` if they belong to several.
+    pub(super) fn units(&self) -> HashMap<&str, Option<&AppName>> {
+        let mut units: HashMap<&str, Option<&AppName>> = HashMap::new();
+        for member in self.members.values() {
+            let Some(unit) = member.traits.unit.as_deref() else { continue };
+            let known = units.entry(unit).or_insert(Some(&member.application));
+            *known = known.filter(|known| **known == member.application);
+        }
+        units
+    }
+
+    /// The processes as those that may hold a socket.
+    pub(super) fn candidates(&self) -> Vec<Candidate<'_>> {
+        let candidates = self.members.values().map(|member| Candidate {
+            key: member.seen.key,
+            user: member.traits.user,
+            unit: member.traits.unit.as_deref(),
+        });
+        candidates.collect()
     }
 
     /// The application of each process.
@@ -138,15 +242,13 @@ impl Population {
         ports
     }
 
-    /// The processes as rows of an observation; `storage` says what each moved.
+    /// The processes as rows of an observation; `moved_by` says what each moved.
     pub(super) fn rows(
         &self,
-        storage: &[(ProcessKey, Option<Storage>)],
+        moved_by: impl Fn(ProcessKey) -> Option<Moved>,
     ) -> BTreeMap<ProcessKey, Process> {
-        let storage: HashMap<ProcessKey, Storage> =
-            storage.iter().filter_map(|(key, moved)| Some((*key, (*moved)?))).collect();
         let rows = self.members.values().map(|member| {
-            let moved = storage.get(&member.seen.key);
+            let moved = moved_by(member.seen.key);
             let row = Process {
                 parent: member.seen.parent,
                 name: member.seen.name.clone(),
@@ -156,8 +258,11 @@ impl Population {
                 application: Some(member.application.clone()),
                 cpu_ms: member.seen.cpu_ms,
                 resident: member.seen.resident,
-                read: moved.map(|moved| Bytes(moved.read)),
-                written: moved.map(|moved| Bytes(moved.written)),
+                read: moved.map(|moved| Bytes(moved.storage.read)),
+                written: moved.map(|moved| Bytes(moved.storage.written)),
+                reads: moved.map(|moved| moved.reads),
+                writes: moved.map(|moved| moved.writes),
+                arguments: member.traits.arguments.clone(),
             };
             (member.seen.key, row)
         });
@@ -171,6 +276,23 @@ impl Member {
         let signs = Signs { name: &seen.name, executable: None, unit: None, ports: &ports };
         let application = naming::unlisted(&signs);
         Self { seen, traits, is_new: true, tree: None, application, listed: false }
+    }
+
+    fn charge(&self) -> Charge<'_> {
+        Charge {
+            key: self.seen.key,
+            parent: self.seen.parent,
+            application: &self.application,
+            listed: self.listed,
+            cpu_ms: self.seen.cpu_ms,
+            waited_ms: self.seen.waited_ms,
+            resident: self.seen.resident,
+        }
+    }
+
+    /// It ended and was not waited for yet: it has no memory, and where it stands is told wrongly.
+    const fn is_over(&self) -> bool {
+        self.seen.resident.0 == 0
     }
 }
 

@@ -3,7 +3,12 @@
 //! Reading systemd is asynchronous and stands beside the observer, which blocks: the caller asks here first
 //! and hands the rows in. Nothing is started, stopped or executed.
 
-use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::Path,
+    time::Duration,
+};
 
 use common::sample::{Service, ServiceState, Supervisor};
 use thiserror::Error;
@@ -21,8 +26,14 @@ pub const SYSTEMD_FOLDER: &str = "/run/systemd/system";
 /// Most services reported.
 const MAX_SERVICES: usize = 4096;
 
-/// Longest wait for one answer of systemd. A look that comes without services beats none.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// What a machine may be started into instead of its default, the furthest first. graphical.target wants
+/// multi-user.target and so is looked for before it.
+const TARGETS: [&str; 4] =
+    ["graphical.target", "multi-user.target", "rescue.target", "emergency.target"];
+
+/// Longest wait for one answer of systemd: a small machine under emulation takes ten seconds to list its
+/// unit files. A look that comes without services beats none.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
@@ -48,6 +59,10 @@ pub struct Services {
     pub source: Source,
     /// The services by unit name; empty if only the agent's own are known.
     pub rows: BTreeMap<String, Service>,
+    /// Units of every kind that should run and do not.
+    pub failed: Vec<String>,
+    /// The target the machine was started into; `None` if nobody says.
+    pub run_level: Option<String>,
 }
 
 /// Why systemd's services could not be read.
@@ -80,16 +95,11 @@ impl Default for Services {
 }
 
 impl Services {
-    /// What systemd said.
-    #[must_use]
-    pub const fn from_systemd(rows: BTreeMap<String, Service>) -> Self {
-        Self { source: Source::Systemd, rows }
-    }
-
     /// systemd was not asked, or did not answer.
     #[must_use]
     pub fn unread(reason: impl Into<String>) -> Self {
-        Self { source: Source::Agent { reason: reason.into() }, rows: BTreeMap::new() }
+        let source = Source::Agent { reason: reason.into() };
+        Self { source, rows: BTreeMap::new(), failed: Vec::new(), run_level: None }
     }
 
     /// All rows, with those of the applications the agent supervises. systemd's units keep their suffix,
@@ -124,29 +134,88 @@ pub async fn connect() -> Result<Connection, ServicesError> {
     connection.map_err(|_| ServicesError::Slow { call: "Hello" })?.map_err(ServicesError::Bus)
 }
 
-/// Reads every loaded service unit.
+/// Reads every service unit: those that are loaded, and those that would start with the machine and are not.
 ///
 /// # Errors
 ///
 /// If systemd refuses or does not answer in time. A unit that vanishes while it is read is left out.
-pub async fn systemd_services(
-    connection: &Connection,
-) -> Result<BTreeMap<String, Service>, ServicesError> {
+pub async fn systemd_services(connection: &Connection) -> Result<Services, ServicesError> {
     let enabled = enabled_files(connection).await?;
-    let everything: (Vec<&str>, Vec<&str>) = (Vec::new(), vec!["*.service"]);
-    let answer = ask(connection, "ListUnitsByPatterns", MANAGER_PATH, MANAGER, &everything).await?;
-    let units: Vec<Unit> = answer.body().deserialize().map_err(ServicesError::Bus)?;
-    let mut services = BTreeMap::new();
-    for unit in units.into_iter().take(MAX_SERVICES) {
-        let Unit(name, _, _, active, _, _, path, ..) = unit;
-        let state = state(&active);
+    let patterns = (Vec::<&str>::new(), vec!["*.service", "*.target"]);
+    let units = units(connection, "ListUnitsByPatterns", &patterns).await?;
+    let is_service = |unit: &&Unit| unit.0.ends_with(".service");
+    let mut rows = BTreeMap::new();
+    for Unit(name, _, _, active, _, _, path, ..) in
+        units.iter().filter(is_service).take(MAX_SERVICES)
+    {
+        let state = state(active);
         let runs = matches!(state, ServiceState::Active | ServiceState::Changing);
-        let main_pid = if runs { main_pid(connection, &path).await? } else { None };
-        let enabled = enabled.contains(file_of(&name).as_ref());
-        let service = Service { supervisor: Supervisor::Systemd, state, enabled, main_pid };
-        services.insert(name, service);
+        let main_pid = if runs { main_pid(connection, path).await? } else { None };
+        let enabled = enabled.contains(file_of(name).as_ref());
+        rows.insert(
+            name.clone(),
+            Service { supervisor: Supervisor::Systemd, state, enabled, main_pid },
+        );
     }
-    Ok(services)
+    add_unloaded(&mut rows, &enabled);
+    let failed = units_that_failed(connection).await?;
+    let run_level = run_level(connection, &units).await?;
+    Ok(Services { source: Source::Systemd, rows, failed, run_level })
+}
+
+/// systemd forgets a unit that does not run and that nothing refers to; its file is still there.
+fn add_unloaded(rows: &mut BTreeMap<String, Service>, enabled: &BTreeSet<String>) {
+    // A template is no service; what was made from it is.
+    let is_service = |file: &&String| file.ends_with(".service") && !file.contains("@.");
+    for file in enabled.iter().filter(is_service) {
+        if rows.len() >= MAX_SERVICES {
+            return;
+        }
+        rows.entry(file.clone()).or_insert(Service {
+            supervisor: Supervisor::Systemd,
+            state: ServiceState::Inactive,
+            enabled: true,
+            main_pid: None,
+        });
+    }
+}
+
+async fn units_that_failed(connection: &Connection) -> Result<Vec<String>, ServicesError> {
+    let units = units(connection, "ListUnitsFiltered", &(vec!["failed"],)).await?;
+    let mut names: Vec<String> = units.into_iter().map(|unit| unit.0).collect();
+    names.sort();
+    names.truncate(MAX_SERVICES);
+    Ok(names)
+}
+
+/// The default target if it was reached, else the furthest of those that stand in for it.
+async fn run_level(
+    connection: &Connection,
+    units: &[Unit],
+) -> Result<Option<String>, ServicesError> {
+    let default = match ask(connection, "GetDefaultTarget", MANAGER_PATH, MANAGER, &()).await {
+        Ok(answer) => answer.body().deserialize().map_err(ServicesError::Bus)?,
+        // Nobody has set one.
+        Err(ServicesError::Bus(zbus::Error::MethodError(..))) => String::new(),
+        Err(cause) => return Err(cause),
+    };
+    let is_active = |target: &&str| {
+        units.iter().any(|unit| unit.0 == **target && state(&unit.3) == ServiceState::Active)
+    };
+    let targets = [default.as_str()].into_iter().chain(TARGETS);
+    Ok(targets.into_iter().find(is_active).map(str::to_owned))
+}
+
+async fn units<B>(
+    connection: &Connection,
+    call: &'static str,
+    body: &B,
+) -> Result<Vec<Unit>, ServicesError>
+where
+    B: serde::Serialize + DynamicType,
+{
+    let answer = ask(connection, call, MANAGER_PATH, MANAGER, body).await?;
+    answer.body().deserialize().map_err(ServicesError::Bus)
 }
 
 /// A row of `ListUnits`: name, description, load state, active state, sub state, followed unit, object,
@@ -166,9 +235,7 @@ struct Unit(
     OwnedObjectPath,
 );
 
-async fn enabled_files(
-    connection: &Connection,
-) -> Result<std::collections::BTreeSet<String>, ServicesError> {
+async fn enabled_files(connection: &Connection) -> Result<BTreeSet<String>, ServicesError> {
     let answer = ask(connection, "ListUnitFiles", MANAGER_PATH, MANAGER, &()).await?;
     let files: Vec<(String, String)> = answer.body().deserialize().map_err(ServicesError::Bus)?;
     let enabled = files.into_iter().filter(|(_, state)| state.starts_with("enabled"));

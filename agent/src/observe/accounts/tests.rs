@@ -18,6 +18,7 @@ fn key(pid: u32) -> ProcessKey {
 struct Guest {
     accounts: Accounts,
     names: Vec<AppName>,
+    at: Duration,
 }
 
 /// pid, parent, index of the application, CPU, waited, MiB.
@@ -25,12 +26,23 @@ type Row = (u32, u32, usize, u64, u64, u64);
 
 impl Guest {
     fn new(names: &[&str]) -> Self {
-        Self { accounts: Accounts::default(), names: names.iter().map(|n| name(n)).collect() }
+        let names = names.iter().map(|n| name(n)).collect();
+        Self { accounts: Accounts::default(), names, at: Duration::ZERO }
     }
 
     fn look(&mut self, elapsed: Option<Duration>, rows: &[Row]) {
         let charges: Vec<_> = rows.iter().map(|row| self.charge(row)).collect();
-        self.accounts.look(&charges, elapsed, TWO_CORES);
+        self.take_in(elapsed, &charges, &BTreeMap::new());
+    }
+
+    fn take_in(
+        &mut self,
+        elapsed: Option<Duration>,
+        living: &[Charge<'_>],
+        groups: &BTreeMap<AppName, Vec<Reading>>,
+    ) {
+        self.at += elapsed.unwrap_or_default();
+        self.accounts.look(&Look { living, groups, at: self.at, most: TWO_CORES });
     }
 
     fn charge(&self, row: &Row) -> Charge<'static> {
@@ -73,7 +85,7 @@ fn a_number_used_again_is_another_process() {
     let mut again = guest.charge(&(10, 1, 0, 20, 0, 8));
     again.key.started_at = Timestamp::from_millis(99);
 
-    guest.accounts.look(&[again], SECOND, TWO_CORES);
+    guest.take_in(SECOND, &[again], &BTreeMap::new());
 
     assert_eq!(guest.cpu("job"), 520);
 }
@@ -106,7 +118,7 @@ fn what_was_used_before_the_first_look_is_no_peak() {
 fn no_peak_is_higher_than_all_the_cores() {
     let mut guest = Guest::new(&["web"]);
     guest.look(None, &[(10, 1, 0, 0, 0, 10)]);
-    guest.look(Some(Duration::from_millis(2)), &[(10, 1, 0, 10, 0, 10)]);
+    guest.look(Some(Duration::from_millis(250)), &[(10, 1, 0, 1000, 0, 10)]);
     assert_eq!(guest.uses()[&name("web")].peak_cpu, TWO_CORES);
 }
 
@@ -161,6 +173,18 @@ fn the_last_slice_of_an_ended_child_is_its_own_applications() {
 
     assert_eq!(guest.cpu("report"), 740);
     assert_eq!(guest.cpu("agent"), 100);
+}
+
+#[test]
+fn the_last_slice_is_the_childs_that_used_most_of_those_that_ended_together() {
+    let mut guest = Guest::new(&["agent", "report", "list"]);
+    guest.look(None, &[(10, 1, 0, 0, 0, 8), (11, 10, 1, 700, 0, 8), (12, 10, 2, 10, 0, 8)]);
+
+    for _ in 0..3 {
+        guest.look(SECOND, &[(10, 1, 0, 0, 750, 8)]);
+    }
+
+    assert_eq!((guest.cpu("report"), guest.cpu("list"), guest.cpu("agent")), (740, 10, 0));
 }
 
 #[test]
@@ -224,4 +248,136 @@ fn names_of_what_ran_once_do_not_pile_up() {
     let uses = guest.uses();
     assert_eq!(uses.len(), MAX_APPLICATIONS);
     assert!(!uses.contains_key(&name("once-0")));
+}
+
+fn in_groups(of: &str, path: &str, identity: u64, cpu_us: u64) -> BTreeMap<AppName, Vec<Reading>> {
+    use crate::observe::seen::{Counter, Group, GroupUse, Tree};
+    let group = Group { tree: Tree::Whole, path: path.to_owned() };
+    let counters = [(Counter::Cpu, cpu_us)].into();
+    let seen = GroupUse { identity, counters, ..GroupUse::default() };
+    let reading = Reading { group, origin: groups::Origin::New, seen };
+    [(name(of), vec![reading])].into()
+}
+
+impl Guest {
+    fn look_with(&mut self, rows: &[Row], groups: &BTreeMap<AppName, Vec<Reading>>) {
+        let charges: Vec<_> = rows.iter().map(|row| self.charge(row)).collect();
+        self.take_in(SECOND, &charges, groups);
+    }
+
+    fn glance(&mut self, rows: &[Row], groups: &BTreeMap<AppName, Vec<Reading>>) {
+        let living: Vec<_> = rows.iter().map(|row| self.charge(row)).collect();
+        self.at += Duration::from_secs(1);
+        let look = Look { living: &living, groups, at: self.at, most: TWO_CORES };
+        self.accounts.glance(&look);
+    }
+}
+
+#[test]
+fn the_kernels_count_is_taken_with_what_ended_before() {
+    let mut guest = Guest::new(&["web"]);
+    guest.look_with(&[(10, 1, 0, 400, 0, 8)], &in_groups("web", "/web", 1, 900_000));
+    let web = guest.uses()[&name("web")].clone();
+    assert_eq!((web.cpu_ms, web.peak_cpu), (900, Millicores(0)));
+    assert_eq!(web.accounting, common::sample::Accounting::Cgroup2);
+
+    guest.look_with(&[(10, 1, 0, 410, 0, 8)], &in_groups("web", "/web", 1, 1_400_000));
+    let web = guest.uses()[&name("web")].clone();
+    assert_eq!((web.cpu_ms, web.peak_cpu), (1400, Millicores(500)));
+}
+
+#[test]
+fn the_total_goes_on_without_a_step_when_the_source_changes() {
+    let mut guest = Guest::new(&["web"]);
+    let nothing = BTreeMap::new();
+    guest.look_with(&[(10, 1, 0, 400, 0, 8)], &nothing);
+    // The kernel's count is there, with a past that is another's figure; at the second time it is taken.
+    guest.look_with(&[(10, 1, 0, 500, 0, 8)], &in_groups("web", "/web", 1, 9_000_000));
+    assert_eq!(guest.cpu("web"), 500);
+    guest.look_with(&[(10, 1, 0, 600, 0, 8)], &in_groups("web", "/web", 1, 9_100_000));
+    assert_eq!(guest.cpu("web"), 600);
+    guest.look_with(&[(10, 1, 0, 700, 0, 8)], &in_groups("web", "/web", 1, 9_250_000));
+    assert_eq!(guest.cpu("web"), 750);
+
+    // Between two looks the group went on; then it is shared, and the processes' own figures follow.
+    guest.glance(&[], &in_groups("web", "/web", 1, 9_300_000));
+    assert_eq!(guest.cpu("web"), 800);
+    guest.look_with(&[(10, 1, 0, 830, 0, 8)], &nothing);
+    assert_eq!(guest.cpu("web"), 880);
+    guest.look_with(&[(10, 1, 0, 840, 0, 8)], &nothing);
+    assert_eq!(guest.cpu("web"), 890);
+}
+
+#[test]
+fn a_restart_of_the_unit_neither_changes_the_source_nor_steps() {
+    let mut guest = Guest::new(&["web"]);
+    guest.look_with(&[(10, 1, 0, 400, 0, 8)], &in_groups("web", "/web", 1, 400_000));
+    guest.look_with(&[], &BTreeMap::new());
+    let stopped = guest.uses()[&name("web")].clone();
+    assert_eq!(stopped.accounting, common::sample::Accounting::Cgroup2);
+
+    guest.look_with(&[(20, 1, 0, 50, 0, 8)], &in_groups("web", "/web", 2, 70_000));
+
+    assert_eq!(guest.cpu("web"), 470);
+}
+
+#[test]
+fn sketches_hold_every_tick_and_start_again_with_each_sample() {
+    let mut guest = Guest::new(&["web"]);
+    guest.look(None, &[(10, 1, 0, 0, 0, 10)]);
+    for tick in 1..=9 {
+        guest.glance(&[(10, 1, 0, tick * 100, 0, 10)], &BTreeMap::new());
+    }
+    guest.look(SECOND, &[(10, 1, 0, 1800, 0, 10)]);
+
+    let first = guest.uses()[&name("web")].clone();
+    let second = guest.uses()[&name("web")].clone();
+
+    assert_eq!((first.cpu_quantiles.count(), first.memory_quantiles.count()), (10, 10));
+    let median = first.cpu_quantiles.quantile(0.5).unwrap();
+    assert!(median.abs_diff(100) <= 2, "{median}");
+    assert_eq!(first.peak_cpu, Millicores(900));
+    assert!(second.cpu_quantiles.is_empty() && second.memory_quantiles.is_empty());
+}
+
+#[test]
+fn what_got_lost_is_in_the_next_one() {
+    let mut guest = Guest::new(&["web"]);
+    guest.look(None, &[(10, 1, 0, 0, 0, 10)]);
+    guest.look(SECOND, &[(10, 1, 0, 900, 0, 90)]);
+    guest.uses();
+
+    guest.accounts.take_back();
+    guest.look(SECOND, &[(10, 1, 0, 910, 0, 20)]);
+    let web = guest.uses()[&name("web")].clone();
+
+    assert_eq!((web.peak_cpu, web.peak_resident), (Millicores(900), Bytes::mebi(90)));
+    assert_eq!(web.cpu_quantiles.count(), 2);
+    assert_eq!(guest.uses()[&name("web")].peak_cpu, Millicores(0));
+}
+
+#[test]
+fn too_short_a_time_makes_no_rate_and_nothing_of_it_is_lost() {
+    let mut guest = Guest::new(&["web"]);
+    guest.look(None, &[(10, 1, 0, 0, 0, 10)]);
+    guest.look(Some(Duration::from_millis(990)), &[(10, 1, 0, 0, 0, 10)]);
+    guest.look(Some(Duration::from_millis(10)), &[(10, 1, 0, 10, 0, 10)]);
+    guest.look(Some(Duration::from_millis(990)), &[(10, 1, 0, 20, 0, 10)]);
+
+    let web = guest.uses()[&name("web")].clone();
+
+    assert_eq!((web.peak_cpu, web.cpu_quantiles.count()), (Millicores(20), 2));
+}
+
+#[test]
+fn a_glance_between_two_looks_counts_nothing_twice() {
+    let mut guest = Guest::new(&["shell"]);
+    guest.look(None, &[(10, 1, 0, 100, 0, 8), (11, 10, 0, 700, 0, 8)]);
+    // The child ends after the glance, and the parent waits for it.
+    guest.glance(&[(10, 1, 0, 120, 0, 8), (11, 10, 0, 750, 0, 8)], &BTreeMap::new());
+    for _ in 0..4 {
+        guest.look(SECOND, &[(10, 1, 0, 120, 760, 8)]);
+    }
+    assert_eq!(guest.cpu("shell"), 880);
+    assert_eq!(guest.accounts.busy_ms(), 880);
 }

@@ -21,9 +21,16 @@ pub(super) struct Waited {
     due: Vec<Claim>,
     /// Time already counted of children that ended, the newest look last.
     counted: [u64; HELD_LOOKS],
-    /// Whose child ended last below each parent: what it used after the last look is that one's.
-    heirs: HashMap<u32, AppName>,
-    former_heirs: HashMap<u32, AppName>,
+    /// Of the children that ended below each parent the one that had used most: what was used after they were
+    /// last seen is most likely its.
+    heirs: HashMap<u32, Heir>,
+    former_heirs: HashMap<u32, Heir>,
+}
+
+#[derive(Debug)]
+struct Heir {
+    application: AppName,
+    ms: u64,
 }
 
 #[derive(Debug)]
@@ -37,7 +44,9 @@ impl Waited {
     /// A process that the look before saw is gone, with `ms` counted of it and of its own children.
     pub(super) fn child_ended(&mut self, parent: u32, application: AppName, ms: u64) {
         self.counted[HELD_LOOKS - 1] += ms;
-        self.heirs.insert(parent, application);
+        if self.heirs.get(&parent).is_none_or(|heir| heir.ms <= ms) {
+            self.heirs.insert(parent, Heir { application, ms });
+        }
     }
 
     /// A process waited for `ms` more of children's time since the look before.
@@ -57,7 +66,8 @@ impl Waited {
             }
             let heir =
                 self.heirs.get(&claim.parent).or_else(|| self.former_heirs.get(&claim.parent));
-            charges.push((heir.cloned().unwrap_or(claim.application), unseen));
+            let heir = heir.map(|heir| heir.application.clone());
+            charges.push((heir.unwrap_or(claim.application), unseen));
         }
         self.due = std::mem::take(&mut self.new);
         self.counted.rotate_left(1);

@@ -1,35 +1,48 @@
 //! Directions, holders and the first sight of connections, from made-up rows.
 
-use std::collections::HashSet;
+use common::sample::{ConnectionState, Direction, Protocol};
 
-use super::*;
+use super::{
+    super::holders::{Candidate, Wanted},
+    *,
+};
 
-const EPHEMERAL: RangeInclusive<u16> = 32_768..=60_999;
+pub(super) const EPHEMERAL: RangeInclusive<u16> = 32_768..=60_999;
 
-fn name(text: &str) -> AppName {
+pub(super) fn name(text: &str) -> AppName {
     text.parse().unwrap()
 }
 
-fn process(pid: u32) -> ProcessKey {
+pub(super) fn process(pid: u32) -> ProcessKey {
     ProcessKey { pid, started_at: Timestamp::from_millis(u64::from(pid)) }
 }
 
-fn tcp(local: &str, remote: Option<&str>, state: ConnectionState, inode: u32) -> Row {
+pub(super) fn tcp(local: &str, remote: Option<&str>, state: ConnectionState, inode: u32) -> Row {
     let remote = remote.map(|remote| remote.parse().unwrap());
     let local = local.parse().unwrap();
-    Row { key: ConnectionKey { protocol: Protocol::Tcp, local, remote }, state, inode }
+    Row {
+        key: ConnectionKey { protocol: Protocol::Tcp, local, remote },
+        state,
+        inode,
+        user: None,
+        cookie: 0,
+        cgroup: None,
+        traffic: None,
+    }
 }
 
 /// A guest whose sockets are held by the processes given per inode.
 #[derive(Default)]
-struct Guest {
-    connections: Connections,
-    applications: HashMap<ProcessKey, AppName>,
-    held: HashMap<u32, u32>,
+pub(super) struct Guest {
+    pub(super) connections: Connections,
+    pub(super) applications: HashMap<ProcessKey, AppName>,
+    pub(super) held: HashMap<u32, u32>,
+    pub(super) groups: HashMap<u64, Group>,
+    pub(super) ends_are_told: bool,
 }
 
 impl Guest {
-    fn with(held: &[(u32, u32, &str)]) -> Self {
+    pub(super) fn with(held: &[(u32, u32, &str)]) -> Self {
         let mut guest = Self::default();
         for (inode, pid, application) in held {
             guest.held.insert(*inode, *pid);
@@ -38,21 +51,54 @@ impl Guest {
         guest
     }
 
-    fn look(&mut self, rows: &[Row], second: u64) -> BTreeMap<ConnectionKey, Connection> {
-        let mut holders = Holders::default();
-        let inodes: HashSet<u32> = rows.iter().map(|row| row.inode).filter(|i| *i != 0).collect();
-        let living = self.applications.keys().copied().collect();
-        let held = &self.held;
-        holders.update(&inodes, &living, |pid| {
-            Ok(held.iter().filter(|(_, holder)| **holder == pid).map(|(inode, _)| *inode).collect())
-        });
-        self.connections.table(&Look {
+    pub(super) fn look(
+        &mut self,
+        rows: &[Row],
+        second: u64,
+    ) -> BTreeMap<ConnectionKey, Connection> {
+        self.look_and_hear(rows, second, Told::default())
+    }
+
+    pub(super) fn look_and_hear(
+        &mut self,
+        rows: &[Row],
+        second: u64,
+        after: Told,
+    ) -> BTreeMap<ConnectionKey, Connection> {
+        let holders = self.holders(rows);
+        let look = Look {
             rows,
             holders: &holders,
             applications: &self.applications,
+            groups: &self.groups,
             ephemeral: EPHEMERAL,
+            ends_are_told: self.ends_are_told,
             now: Timestamp::from_millis(second * 1000),
-        })
+        };
+        let applications = self.applications.clone();
+        self.connections.look(&look, after, &|pid| applications.get(&process(pid)).cloned())
+    }
+
+    pub(super) fn hear(&mut self, told: Told) {
+        let applications = self.applications.clone();
+        self.connections.hear(told, &|pid| applications.get(&process(pid)).cloned());
+    }
+
+    fn holders(&self, rows: &[Row]) -> Holders {
+        let mut holders = Holders::default();
+        let wanted: Vec<_> = rows
+            .iter()
+            .filter(|row| row.inode != 0)
+            .map(|row| Wanted { inode: row.inode, user: None, unit: None })
+            .collect();
+        let candidates =
+            self.applications.keys().map(|key| Candidate { key: *key, user: 0, unit: None });
+        let living: Vec<_> = candidates.collect();
+        let held = &self.held;
+        holders.update(&wanted, &living, |pid| {
+            Ok(held.iter().filter(|(_, holder)| **holder == pid).map(|(inode, _)| *inode).collect())
+        });
+        holders
     }
 
     fn look_at(&mut self, rows: &[Row], second: u64, row: Row) -> Connection {
@@ -211,7 +257,15 @@ fn an_unconnected_udp_socket_listens_only_on_a_port_that_somebody_chose() {
     let udp = |local: &str, inode| {
         let local = local.parse().unwrap();
         let key = ConnectionKey { protocol: Protocol::Udp, local, remote: None };
-        Row { key, state: ConnectionState::Stateless, inode }
+        Row {
+            key,
+            state: ConnectionState::Stateless,
+            inode,
+            user: None,
+            cookie: 0,
+            cgroup: None,
+            traffic: None,
+        }
     };
     let (server, client) = (udp("0.0.0.0:53", 1), udp("0.0.0.0:40000", 2));
     let mut guest = Guest::with(&[(1, 20, "dns"), (2, 21, "client")]);

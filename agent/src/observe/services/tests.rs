@@ -73,13 +73,27 @@ struct Manager;
 impl Manager {
     #[expect(clippy::unused_self, reason = "the interface asks for it")]
     fn list_units_by_patterns(&self, states: Vec<String>, patterns: Vec<String>) -> Vec<UnitRow> {
-        assert_eq!((states.len(), patterns), (0, vec!["*.service".to_owned()]));
+        assert_eq!((states.len(), patterns.concat()), (0, "*.service*.target".to_owned()));
         vec![
             unit("web.service", "active", WEB_PATH),
             unit("job@1.service", "failed", GONE_PATH),
             unit("gone.service", "activating", GONE_PATH),
             unit("old.service", "inactive", GONE_PATH),
+            unit("graphical.target", "inactive", GONE_PATH),
+            unit("multi-user.target", "active", GONE_PATH),
+            unit("rescue.target", "active", GONE_PATH),
         ]
+    }
+
+    #[expect(clippy::unused_self, reason = "the interface asks for it")]
+    fn list_units_filtered(&self, states: Vec<String>) -> Vec<UnitRow> {
+        assert_eq!(states, ["failed"]);
+        vec![unit("srv.mount", "failed", GONE_PATH), unit("job@1.service", "failed", GONE_PATH)]
+    }
+
+    #[expect(clippy::unused_self, reason = "the interface asks for it")]
+    fn get_default_target(&self) -> &'static str {
+        "graphical.target"
     }
 
     #[expect(clippy::unused_self, reason = "the interface asks for it")]
@@ -87,6 +101,8 @@ impl Manager {
         vec![
             ("/usr/lib/systemd/system/web.service", "disabled"),
             ("/etc/systemd/system/job@.service", "enabled-runtime"),
+            ("/usr/lib/systemd/system/once.service", "enabled"),
+            ("/usr/lib/systemd/system/some.socket", "enabled"),
         ]
     }
 }
@@ -110,7 +126,8 @@ async fn units_come_with_state_main_process_and_whether_they_start_by_themselves
     let _systemd = systemd.serve_at(WEB_PATH, WebService).unwrap().build().await.unwrap();
     let connection = bus.builder().build().await.unwrap();
 
-    let services = systemd_services(&connection).await.unwrap();
+    let Services { rows: services, failed, run_level, .. } =
+        systemd_services(&connection).await.unwrap();
 
     let row = |state, enabled, main_pid| Service {
         supervisor: Supervisor::Systemd,
@@ -122,7 +139,10 @@ async fn units_come_with_state_main_process_and_whether_they_start_by_themselves
     assert_eq!(services["job@1.service"], row(ServiceState::Failed, true, None));
     assert_eq!(services["gone.service"], row(ServiceState::Changing, false, None));
     assert_eq!(services["old.service"], row(ServiceState::Inactive, false, None));
-    assert_eq!(services.len(), 4);
+    assert_eq!(services["once.service"], row(ServiceState::Inactive, true, None));
+    assert_eq!(services.len(), 5);
+    assert_eq!(failed, ["job@1.service", "srv.mount"]);
+    assert_eq!(run_level.as_deref(), Some("multi-user.target"));
 }
 
 #[tokio::test]
@@ -144,7 +164,8 @@ fn systemd_and_the_agents_own_stand_side_by_side() {
         enabled: true,
         main_pid: None,
     };
-    let services = Services::from_systemd([("web.service".to_owned(), systemd)].into());
+    let rows = [("web.service".to_owned(), systemd)].into();
+    let services = Services { source: Source::Systemd, rows, ..Services::default() };
     let own = Supervised {
         application: "web".parse().unwrap(),
         pid: Some(7),
