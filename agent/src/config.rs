@@ -4,6 +4,8 @@
 //! stand there. Nothing an aggregator sends changes any of it.
 
 mod applications;
+mod budget;
+mod scope;
 
 use std::{
     fs, io,
@@ -13,8 +15,12 @@ use std::{
 use serde::Deserialize;
 use thiserror::Error;
 
-pub use self::applications::{
-    AllowList, AllowListError, Definition, Health, HealthKind, NotPermitted, Runs, Wanted,
+pub use self::{
+    applications::{
+        AllowList, AllowListError, Definition, Health, HealthKind, NotPermitted, Runs, Wanted,
+    },
+    budget::Budget,
+    scope::Scope,
 };
 
 /// Smallest spool that holds an hour of an ordinary guest.
@@ -64,6 +70,14 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// The file named is not there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Read { cause, .. } if cause.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// Where services are looked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -100,6 +114,12 @@ struct Written {
     #[serde(default)]
     services: Services,
     cgroup: Option<PathBuf>,
+    #[serde(default)]
+    budget: budget::Written,
+    #[serde(default)]
+    observe: scope::Observe,
+    #[serde(default)]
+    software: scope::Software,
 }
 
 fn default_folder() -> PathBuf {
@@ -166,6 +186,10 @@ pub struct Config {
     pub services: Services,
     /// Folder below which a control group per application may be made.
     pub cgroup: Option<PathBuf>,
+    /// What the agent may cost.
+    pub budget: Budget,
+    /// What of the guest may be told.
+    pub scope: Scope,
 }
 
 impl Config {
@@ -232,6 +256,7 @@ impl Written {
             (Some(token), None) => Some(Token::Here(token)),
             (None, file) => file.map(Token::File),
         };
+        let budget = self.budget.check()?;
         Ok(Config {
             aggregator: self.aggregator,
             authority_fingerprint: fingerprint,
@@ -244,6 +269,8 @@ impl Written {
             spool_bytes: self.spool_mib << 20,
             services: self.services,
             cgroup: self.cgroup,
+            budget,
+            scope: scope::check(&self.observe, self.software)?,
         })
     }
 }
@@ -273,7 +300,7 @@ mod tests {
     #[test]
     fn an_agent_that_is_told_nothing_else_only_observes() {
         let config = read(&minimal()).unwrap();
-        assert!(!config.apply);
+        assert!(!config.apply && !config.scope.arguments && config.scope.content.is_empty());
         assert!(config.allow_list().unwrap().names().next().is_none());
     }
 
@@ -293,7 +320,11 @@ mod tests {
             ),
             ("spool_mib", format!("{}spool_mib = 1\n", minimal())),
             ("folder", format!("{}folder = \"here\"\n", minimal())),
+            ("budget.memory_mib", format!("{}[budget]\nmemory_mib = 1\n", minimal())),
             ("token_file", format!("{}token = \"a\"\ntoken_file = \"/b\"\n", minimal())),
+            ("software.files", format!("{}[software]\nfiles = [\"/etc/*.conf\"]\n", minimal())),
+            ("software.content", format!("{}[software]\ncontent = [\"/a/../b\"]\n", minimal())),
+            ("software.largest_kib", format!("{}[software]\nlargest_kib = 0\n", minimal())),
         ] {
             let error = read(&line).unwrap_err().to_string();
             assert!(error.starts_with(field), "{error}");

@@ -22,7 +22,7 @@ use common::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use self::store::{Found, IdentityStore};
+pub use self::store::{Found, IdentityStore, Standing};
 use crate::file::FileError;
 
 /// Longest token, ticket or SMBIOS string that is looked at.
@@ -166,6 +166,12 @@ impl Identity {
     #[must_use]
     pub fn renew_at(&self) -> Timestamp {
         self.from + self.to.since(self.from) * 2 / 3
+    }
+
+    /// When its certificate ends.
+    #[must_use]
+    pub const fn ends_at(&self) -> Timestamp {
+        self.to
     }
 
     /// Its certificate ended: nobody lets it in, and it cannot be renewed.

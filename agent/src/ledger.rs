@@ -54,27 +54,13 @@ impl Ledger {
     ///
     /// If no copy is whole and at least one is there: what ran is not known then.
     pub fn open(folder: &Path) -> Result<Self, LedgerError> {
-        let copies = [folder.join("ledger"), folder.join("ledger.copy")];
-        let mut newest: Option<Account> = None;
-        let mut damage = None;
-        for path in &copies {
-            match file::read_sealed::<Account>(path, KIND) {
-                Ok(Some(account))
-                    if newest.as_ref().is_none_or(|n| n.version < account.version) =>
-                {
-                    newest = Some(account);
-                }
-                Ok(_) => {}
-                Err(cause) => {
-                    warn!(cause = %common::task::Chain(&cause), "copy of the ledger not readable");
-                    damage = Some(cause);
-                }
-            }
-        }
+        let (newest, damage) = Self::look(folder);
+        let copies = copies(folder);
         match (newest, damage) {
             (Some(account), damage) => {
                 let ledger = Self { copies, account };
-                if damage.is_some() {
+                if let Some(cause) = damage {
+                    warn!(cause = %common::task::Chain(&cause), "copy of the ledger not readable");
                     ledger.write(&ledger.account)?;
                 }
                 Ok(ledger)
@@ -84,12 +70,30 @@ impl Ledger {
         }
     }
 
+    /// The newest account in `folder`, and what is wrong with a copy if something is; nothing is changed.
+    #[must_use]
+    pub fn look(folder: &Path) -> (Option<Account>, Option<FileError>) {
+        let mut newest: Option<Account> = None;
+        let mut damage = None;
+        for path in &copies(folder) {
+            match file::read_sealed::<Account>(path, KIND) {
+                Ok(Some(account))
+                    if newest.as_ref().is_none_or(|n| n.version < account.version) =>
+                {
+                    newest = Some(account);
+                }
+                Ok(_) => {}
+                Err(cause) => damage = Some(cause),
+            }
+        }
+        (newest, damage)
+    }
+
     /// One that remembers nothing, beside files that cannot be read. Nothing is to be recorded in
     /// it: that would replace them.
     #[must_use]
     pub fn blank(folder: &Path) -> Self {
-        let copies = [folder.join("ledger"), folder.join("ledger.copy")];
-        Self { copies, account: Account::default() }
+        Self { copies: copies(folder), account: Account::default() }
     }
 
     /// What is remembered.
@@ -122,6 +126,10 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+fn copies(folder: &Path) -> [PathBuf; 2] {
+    [folder.join("ledger"), folder.join("ledger.copy")]
 }
 
 #[cfg(test)]

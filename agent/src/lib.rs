@@ -7,6 +7,7 @@
 //!
 //! The modules stand in the order of the layers, as in the aggregator.
 
+pub mod platform;
 pub mod file;
 pub mod config;
 
@@ -25,3 +26,7 @@ pub mod link;
 
 // Driving.
 pub mod run;
+
+// Telling a person at the machine.
+pub mod doctor;
+pub mod show;

@@ -12,6 +12,8 @@
 mod dial;
 mod enrol;
 mod pause;
+mod probe;
+mod resolve;
 mod sent;
 mod stream;
 mod tls;
@@ -39,6 +41,10 @@ use tracing::{error, info, warn};
 
 use self::pause::Pause;
 pub use self::words::Sampling;
+pub(crate) use self::{
+    probe::{Answer, Clocks, ask, knock},
+    resolve::addresses,
+};
 use crate::{
     apply::{Offer, Report},
     identity::{Identity, IdentityError, IdentityStore},

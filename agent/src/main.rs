@@ -2,58 +2,34 @@
 
 use std::{
     io::{IsTerminal as _, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
 };
 
 use agent::{
     config::{Config, ConfigError},
+    doctor::{self, Verdict},
     driver,
-    run::{self, RunError, become_humble},
+    platform::{become_humble, keep_to_one_heap},
+    run::{self, RunError},
+    show::{self, Output, ShowError},
 };
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser as _};
 use common::task::Chain;
+use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
+
+mod arguments;
+
+use arguments::{Arguments, CONFIG, Command, Observe};
 
 /// Exit code for a configuration that cannot be used.
 const BAD_CONFIG: u8 = 2;
 /// Exit code of a launcher that did not become an application, as a shell has it.
 const NOT_LAUNCHED: u8 = 126;
-
-/// Looks into the guest it runs in, tells the aggregator, and applies its configuration lists.
-///
-/// It listens on no port and runs only what applications.toml says. Its log goes to standard
-/// error; SINTER_LOG says how much (such as `debug`).
-#[derive(Debug, Parser)]
-#[command(name = "sinter-agent", version)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Runs until it is told to end (SIGTERM). The applications it started go on.
-    Run {
-        /// The agent's configuration.
-        #[arg(long, default_value = "/etc/sinter/agent.toml")]
-        config: PathBuf,
-    },
-    /// Checks agent.toml and the applications.toml it names. Exit code 2 if they cannot be used.
-    CheckConfig {
-        /// The agent's configuration.
-        #[arg(long, default_value = "/etc/sinter/agent.toml")]
-        config: PathBuf,
-    },
-    /// Becomes an application; the agent calls itself so.
-    #[command(hide = true)]
-    Launch {
-        /// The application's folder.
-        folder: PathBuf,
-        /// Which start of it.
-        instance: u64,
-    },
-}
+/// Threads for work that waits on the disk or on /proc. Each has a heap of its own, and no such work waits
+/// for other such work.
+const WAITING_THREADS: usize = 4;
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
@@ -70,6 +46,13 @@ fn main() -> ExitCode {
             Err(RunError::Config(cause)) => failed(BAD_CONFIG, &cause),
             Err(cause) => failed(1, &cause),
         },
+        Command::Observe(asked) => observe(&asked),
+        Command::Doctor { config, output } => examine(&config, output),
+        Command::Completion { shell } => {
+            let mut out = std::io::stdout().lock();
+            clap_complete::generate(shell, &mut Arguments::command(), "sinter-agent", &mut out);
+            ExitCode::SUCCESS
+        }
     }
 }
 
@@ -80,22 +63,69 @@ fn check(path: &Path) -> Result<String, ConfigError> {
     Ok(format!("{} can be used: {count} applications, {applies}", path.display()))
 }
 
-fn run(path: &Path) -> Result<(), RunError> {
-    // While there is one thread: the others are as humble as the first.
-    let former = become_humble();
-    let filter = EnvFilter::try_from_env("SINTER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+fn log(usual: &str) {
+    let filter = EnvFilter::try_from_env("SINTER_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    let config = Config::read(path)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+}
+
+fn runtime() -> Result<Runtime, std::io::Error> {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(WAITING_THREADS)
         .enable_all()
         .build()
-        .map_err(RunError::Runtime)?;
-    runtime.block_on(run::run(config, former))
+}
+
+fn run(path: &Path) -> Result<(), RunError> {
+    keep_to_one_heap();
+    // While there is one thread: the others are as humble as the first.
+    let former = become_humble();
+    log("info");
+    let config = Config::read(path)?;
+    runtime().map_err(RunError::Runtime)?.block_on(run::run(config, former))
+}
+
+fn observe(asked: &Observe) -> ExitCode {
+    log("off");
+    let path = asked.config.as_deref().unwrap_or(Path::new(CONFIG));
+    let (config, note) = match Config::read(path) {
+        Ok(config) => (Some(config), None),
+        Err(cause) if asked.config.is_some() => return failed(BAD_CONFIG, &cause),
+        Err(cause) if cause.is_missing() => (None, None),
+        Err(cause) => (None, Some(format!("everything is as usual: {}", Chain(&cause)))),
+    };
+    let wishes = asked.wishes();
+    let shown = show::observe(config.as_ref(), note, &wishes);
+    match runtime() {
+        Ok(runtime) => ended(runtime.block_on(shown), ExitCode::SUCCESS),
+        Err(cause) => failed(1, &cause),
+    }
+}
+
+fn examine(path: &Path, output: Output) -> ExitCode {
+    log("off");
+    let report = match runtime() {
+        Ok(runtime) => runtime.block_on(doctor::examine(path)),
+        Err(cause) => return failed(1, &cause),
+    };
+    let code = match report.worst() {
+        _ if report.bad_configuration => ExitCode::from(BAD_CONFIG),
+        Verdict::Fail => ExitCode::FAILURE,
+        Verdict::Pass | Verdict::Warn => ExitCode::SUCCESS,
+    };
+    ended(show::report(&report, output), code)
+}
+
+fn ended(shown: Result<(), ShowError>, code: ExitCode) -> ExitCode {
+    match shown {
+        Ok(()) => code,
+        Err(cause) if cause.is_broken_pipe() => code,
+        Err(cause) => failed(1, &cause),
+    }
 }
 
 fn say(line: &str) -> ExitCode {

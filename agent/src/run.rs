@@ -10,8 +10,9 @@
 //! Applications run whether or not there is an aggregator, and outlive the agent.
 
 mod applying;
+mod budget;
 mod parts;
-mod priority;
+mod restraint;
 mod sampler;
 mod services;
 
@@ -25,18 +26,17 @@ use common::{
 };
 use thiserror::Error;
 use tokio::{
-    signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     time,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-pub use self::priority::{Former, become_humble};
+pub use self::services::ServicesReader;
 use self::{
     applying::Applying,
+    restraint::Restrained,
     sampler::{Sampler, SamplerSetup},
-    services::ServicesReader,
 };
 use crate::{
     apply::{Applier, ApplierSetup, Offer, Report},
@@ -46,6 +46,7 @@ use crate::{
     identity::{Found, Identity, IdentityError, IdentityStore},
     link::{self, Link, LinkError, LinkSetup, Sampling},
     observe::{ExtentSource, Inputs, LinuxObserver, Observe as _, ObserveError, Places, Settings},
+    platform::{Ending, Former},
     spool::{Spool, SpoolError},
 };
 
@@ -119,14 +120,12 @@ pub async fn run(config: Config, former: Former) -> Result<(), RunError> {
 
 /// Stops all tasks when the agent is told to end; what is given says whether it was.
 fn listen_for_the_end(tasks: &Tasks) -> Result<CancellationToken, RunError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let mut ending = Ending::listen().map_err(RunError::Signals)?;
     let (stop, told) = (tasks.stop(), CancellationToken::new());
     let tell = told.clone();
     tasks.spawn("signals", async move {
         tokio::select! {
-            _ = terminate.recv() => tell.cancel(),
-            _ = interrupt.recv() => tell.cancel(),
+            () = ending.told() => tell.cancel(),
             () = stop.cancelled() => {}
         }
         stop.cancel();
@@ -174,6 +173,7 @@ impl<'a> Agent<'a> {
                 machine_id: agent.config.machine_id.clone(),
             },
             extent: ExtentSource::default(),
+            scope: agent.config.scope.clone(),
         };
         let mut observer = LinuxObserver::new(settings);
         let inputs = Inputs { services: services.read().await, ..Inputs::default() };
@@ -240,6 +240,7 @@ impl<'a> Agent<'a> {
             drivers: Arc::clone(&self.drivers),
             process: Arc::clone(&self.process),
             facts: facts_sender,
+            restrained: Restrained::new(self.config.budget),
         });
         self.tasks.spawn("sampler", sampler.run(self.tasks.stop()));
         let setup = LinkSetup {

@@ -78,6 +78,15 @@ pub struct Kept<'a> {
     pub bytes: &'a [u8],
 }
 
+/// What a look at a spool found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Examined {
+    /// Samples that can be read.
+    pub whole: u64,
+    /// Samples that cannot.
+    pub damaged: u64,
+}
+
 /// The spool. Cheap to clone; its calls block for as long as the disk does.
 #[derive(Debug, Clone)]
 pub struct Spool(Arc<Inner>);
@@ -145,6 +154,20 @@ impl Spool {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Looks at every sample in `folder` and changes none of them. `None` if there is no spool. Nobody else
+    /// may use the folder meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// If the disk refuses, or the spool is damaged.
+    pub fn examine(folder: &Path) -> Result<Option<Examined>, SpoolError> {
+        let path = folder.join("samples");
+        if !path.is_dir() {
+            return Ok(None);
+        }
+        store::Store::examine(&path).map(Some).map_err(SpoolError::Store)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

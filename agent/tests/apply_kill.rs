@@ -80,7 +80,7 @@ fn whole(running: &BTreeMap<String, BTreeSet<i32>>) -> Option<ApplicationMix> {
 }
 
 async fn settled(guest: &Guest, applications: &Applications) -> ApplicationMix {
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(30);
     loop {
         let running = whole(&applications.running());
         let ledger = Ledger::open(&guest.path("state")).unwrap();
@@ -90,7 +90,7 @@ async fn settled(guest: &Guest, applications: &Applications) -> ApplicationMix {
         }
         assert!(
             Instant::now() < until,
-            "after 10 s neither mix is whole: {:?}, ledger {account:?}",
+            "after 30 s neither mix is whole: {:?}, ledger {account:?}",
             applications.running()
         );
         time::sleep(Duration::from_millis(20)).await;

@@ -3,14 +3,19 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 use std::{
+    collections::BTreeSet,
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt as _,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use agent::observe::{
-    Extent, ExtentSource, Inputs, LinuxObserver, Observe, Rule, Rules, Settings, Supervised,
-    services::{Services, Source},
+use agent::{
+    config::Scope,
+    observe::{
+        Extent, ExtentSource, Inputs, LinuxObserver, Observe, Rule, Rules, Settings, Supervised,
+        services::{Services, Source},
+    },
 };
 use common::{
     clock::{Clock, SystemClock},
@@ -118,7 +123,7 @@ impl Drop for Running {
 fn holder_pid(connection: &Connection) -> u32 {
     match &connection.holder {
         Holder::Process { process, .. } => process.pid,
-        Holder::Unknown { reason, .. } => panic!("nobody holds it: {reason}"),
+        other => panic!("no process holds it: {other:?}"),
     }
 }
 
@@ -138,11 +143,13 @@ fn an_own_connection_shows_up_with_direction_process_and_application() {
     for connection in [listener, inbound, outbound] {
         assert_eq!(holder_pid(connection), std::process::id());
         assert_eq!(connection.holder.application(), Some(&name("own-web")));
-        assert_eq!((connection.sent, connection.received), (None, None));
+    }
+    for connection in [inbound, outbound] {
+        assert_eq!((connection.sent, connection.received), (Some(Bytes(0)), Some(Bytes(0))));
     }
     let usage = &seen.applications[&name("own-web")];
     assert!(usage.listed && usage.listening_ports.contains(&pair.port()));
-    assert!(seen.facts.connections_source.contains("no bytes"));
+    assert!(seen.facts.connections_source.contains("sock_diag"));
 }
 
 #[test]
@@ -225,8 +232,9 @@ fn what_an_ended_process_used_stays_counted_and_its_peak_is_kept() {
     let after = look(&mut observer, &gone).applications[&burner].clone();
     let later = look(&mut observer, &gone).applications[&burner].clone();
 
-    // What the last tick did not see any more comes through the parent that waited for it.
-    assert!(later.cpu_ms >= 600, "{later:?}");
+    // What the last tick did not see any more comes through the parent that waited for it. Children of other
+    // tests end under the same parent, so that slice may be taken for one of theirs.
+    assert!(later.cpu_ms >= 400, "{later:?}");
     assert_eq!((after.processes, after.resident), (0, Bytes(0)));
     assert!(after.peak_cpu > Millicores(0) && after.peak_resident > Bytes(0), "{after:?}");
     assert!(later.cpu_ms >= after.cpu_ms);
@@ -272,6 +280,81 @@ fn arguments_and_environment_are_never_read() {
 }
 
 #[test]
+fn arguments_are_told_where_the_guest_says_so_and_never_a_secret() {
+    let mut child = Command::new("sh");
+    child.args([
+        "-c",
+        "read line",
+        "told",
+        "--password=kept-from-sight",
+        "--token",
+        "kept-from-sight",
+    ]);
+    let child = Running(child.stdin(Stdio::piped()).spawn().unwrap());
+    let scope = Scope { arguments: true, ..Scope::default() };
+    let mut observer = LinuxObserver::new(Settings { scope, ..Settings::default() });
+
+    let arguments = until(|| {
+        let seen = look(&mut observer, &Inputs::default());
+        let (_, row) = seen.processes.into_iter().find(|(key, _)| key.pid == child.0.id())?;
+        row.arguments.filter(|arguments| arguments.len() == 7)
+    });
+
+    assert_eq!(arguments, ["sh", "-c", "read line", "told", "--password=***", "--token", "***"]);
+}
+
+/// CVE-2025-41244: discovery that ran whatever looked like a service, as root, to ask for its version.
+#[test]
+fn a_planted_service_is_seen_and_never_run() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let (planted, marks) = (folder.path().join("httpd"), folder.path().join("marks"));
+    let script = format!("#!/bin/sh\necho \"$@\" >> {}\nread line\n", marks.display());
+    std::fs::write(&planted, script).unwrap();
+    std::fs::set_permissions(&planted, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let child = Running(Command::new(&planted).arg("once").stdin(Stdio::piped()).spawn().unwrap());
+    until(|| std::fs::read_to_string(&marks).ok().filter(|text| text.ends_with('\n')));
+    let scope = Scope { arguments: true, ..Scope::default() };
+    let mut observer = LinuxObserver::new(Settings { scope, ..Settings::default() });
+    let now = SystemClock.now();
+
+    let (mut seen, mut own_children) = (None, BTreeSet::new());
+    until(|| {
+        observer.tick(&Inputs::default()).unwrap();
+        seen = look(&mut observer, &Inputs::default())
+            .processes
+            .into_values()
+            .find(|row| row.name == "httpd");
+        own_children.extend(children_of_this_thread());
+        observer.software(now)
+    });
+
+    assert_eq!(seen.unwrap().parent, std::process::id());
+    assert_eq!(std::fs::read_to_string(&marks).unwrap(), "once\n");
+    assert_eq!(own_children, [child.0.id()].into());
+}
+
+/// Children that the calling thread made: those of other tests are of other threads.
+fn children_of_this_thread() -> Vec<u32> {
+    let text = std::fs::read_to_string("/proc/thread-self/children").unwrap();
+    text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+#[test]
+fn the_software_of_this_machine_is_told_whole_and_stays_the_same() {
+    let mut observer = LinuxObserver::new(Settings::default());
+    let now = SystemClock.now();
+
+    let software = until(|| observer.software(now));
+
+    let again = observer.software(now).unwrap();
+    assert!(std::sync::Arc::ptr_eq(&software, &again));
+    let facts = look(&mut observer, &Inputs::default()).facts;
+    assert!(facts.other.contains_key("packages_source"), "{:?}", facts.other);
+    assert!(software.files.values().all(|file| file.content.is_none()));
+}
+
+#[test]
 fn no_source_of_the_observer_opens_arguments_environment_or_payload() {
     let mut files = Vec::new();
     sources("src/observe.rs".as_ref(), &mut files);
@@ -279,7 +362,9 @@ fn no_source_of_the_observer_opens_arguments_environment_or_payload() {
     assert!(files.len() > 10);
     for (path, text) in files {
         for forbidden in ["cmdline", "environ\"", "environ(", "AF_PACKET", "Command::new"] {
-            assert!(!text.contains(forbidden), "{} has {forbidden}", path.display());
+            // The one place that may, and strikes out the secrets at once.
+            let may = forbidden == "cmdline" && path.ends_with("src/observe/linux/processes.rs");
+            assert!(may || !text.contains(forbidden), "{} has {forbidden}", path.display());
         }
     }
 }
@@ -290,7 +375,7 @@ fn sources(path: &std::path::Path, found: &mut Vec<(std::path::PathBuf, String)>
         for entry in std::fs::read_dir(&path).unwrap() {
             sources(&entry.unwrap().path(), found);
         }
-    } else if path.file_name().is_some_and(|file| file != "tests.rs") {
+    } else if path.extension().is_some_and(|kind| kind == "rs") && !path.ends_with("tests.rs") {
         found.push((path.clone(), std::fs::read_to_string(&path).unwrap()));
     }
 }

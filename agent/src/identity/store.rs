@@ -38,6 +38,23 @@ pub enum Found {
     Clone,
 }
 
+/// What stands in the identity's file, whatever is to be done about it.
+#[derive(Debug)]
+pub enum Standing {
+    /// The identity of this machine.
+    Own(Box<Identity>),
+    /// None yet.
+    None,
+    /// It belongs to the machine with that uuid.
+    Another(VmId),
+    /// It was given under another authority than the pinned one.
+    OtherAuthority,
+    /// It was forgotten: the machine with that uuid had it.
+    Left(VmId),
+    /// It is damaged, and how.
+    Damaged(String),
+}
+
 /// Where the identity is kept.
 #[derive(Debug, Clone)]
 pub struct IdentityStore {
@@ -80,33 +97,51 @@ impl IdentityStore {
     ///
     /// If the disk refuses, or the machine has no uuid.
     pub fn find(&self) -> Result<Found, IdentityError> {
-        let machine = self.machine()?;
-        let content = match file::read_sealed::<Content>(&self.path, KIND) {
-            Ok(content) => content,
-            Err(FileError::Damaged { path, what }) => {
-                warn!(path = %path.display(), what, "identity damaged; a new one is asked for");
-                self.forget()?;
-                None
-            }
-            Err(cause) => return Err(cause.into()),
-        };
-        match content {
-            None => Ok(Found::None),
-            Some(Content::Left(_)) => Ok(Found::Clone),
-            Some(Content::Held(written)) if written.uuid != machine.uuid => {
-                let (former, now) = (&written.uuid, &machine.uuid);
-                info!(%former, %now, "this is a clone; the identity of its source is forgotten");
-                let left = Content::Left(written.uuid);
-                file::write_sealed(&self.path, KIND, &left)?;
+        match self.standing()? {
+            Standing::Own(identity) => Ok(Found::Own(identity)),
+            Standing::None => Ok(Found::None),
+            Standing::Left(_) => Ok(Found::Clone),
+            Standing::Another(former) => {
+                info!(%former, "this is a clone; the identity of its source is forgotten");
+                file::write_sealed(&self.path, KIND, &Content::Left(former))?;
                 Ok(Found::Clone)
             }
-            Some(Content::Held(written)) if written.pinned != self.pinned => {
+            Standing::OtherAuthority => {
                 info!("another authority is pinned; the identity of the former one is forgotten");
                 self.forget()?;
                 Ok(Found::None)
             }
-            Some(Content::Held(written)) => Ok(Found::Own(Box::new(Identity::of(*written)?))),
+            Standing::Damaged(what) => {
+                warn!(path = %self.path.display(), what, "identity damaged; a new one is asked for");
+                self.forget()?;
+                Ok(Found::None)
+            }
         }
+    }
+
+    /// What is there, untouched.
+    ///
+    /// # Errors
+    ///
+    /// If the disk refuses, or the machine has no uuid.
+    pub fn standing(&self) -> Result<Standing, IdentityError> {
+        let machine = self.machine()?;
+        let content = match file::read_sealed::<Content>(&self.path, KIND) {
+            Ok(content) => content,
+            Err(FileError::Damaged { what, .. }) => return Ok(Standing::Damaged(what)),
+            Err(cause) => return Err(cause.into()),
+        };
+        Ok(match content {
+            None => Standing::None,
+            Some(Content::Left(former)) => Standing::Left(former),
+            Some(Content::Held(written)) if written.uuid != machine.uuid => {
+                Standing::Another(written.uuid)
+            }
+            Some(Content::Held(written)) if written.pinned != self.pinned => {
+                Standing::OtherAuthority
+            }
+            Some(Content::Held(written)) => Standing::Own(Box::new(Identity::of(*written)?)),
+        })
     }
 
     /// Whether the identity is still this machine's. A machine can be cloned while it runs.

@@ -11,10 +11,10 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
-use super::Broken;
+use super::{Broken, resolve};
 
-/// How long the address may take to answer, and then the handshake.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// How long the name may take to be found, then the address to answer, then the handshake.
+pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// How often a silent line is asked whether it is there, and how long it may take to say so.
 const ASK_EVERY: Duration = Duration::from_secs(30);
 const ASKED_WITHIN: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ pub(super) async fn dial(address: &str, tls: Arc<ClientConfig>) -> Result<Channe
     let origin = http_uri("https");
     Endpoint::from(http_uri("http"))
         .origin(origin)
-        .connect_timeout(ANSWERS_WITHIN * 2)
+        .connect_timeout(ANSWERS_WITHIN * 3)
         .http2_keep_alive_interval(ASK_EVERY)
         .keep_alive_timeout(ASKED_WITHIN)
         .keep_alive_while_idle(true)
@@ -45,7 +45,8 @@ async fn connect(
     address: String,
     tls: Arc<ClientConfig>,
 ) -> io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
-    let tcp = time::timeout(ANSWERS_WITHIN, TcpStream::connect(&address)).await??;
+    let addresses = time::timeout(ANSWERS_WITHIN, resolve::addresses(&address)).await??;
+    let tcp = time::timeout(ANSWERS_WITHIN, TcpStream::connect(addresses.as_slice())).await??;
     tcp.set_nodelay(true)?;
     let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
     let stream =

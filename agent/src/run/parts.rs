@@ -3,13 +3,14 @@
 use common::task::Chain;
 use tracing::{error, warn};
 
-use super::{Former, RunError};
+use super::RunError;
 use crate::{
     config::Config,
     driver::{Groups, ProcessSetup},
     file::{self, Lock},
     identity::Machine,
     ledger::{Ledger, LedgerError},
+    platform::Former,
 };
 
 pub(super) fn only_one(config: &Config) -> Result<Lock, RunError> {

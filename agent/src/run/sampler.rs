@@ -6,7 +6,7 @@ use common::{
     clock::{Clock, Timestamp},
     delta::{self, Stamp},
     mix::EffectiveMix,
-    sample::{Facts, Gap, Observation, ServiceState},
+    sample::{Facts, Gap, Observation, Sample, ServiceState, Software},
     task::Chain,
     wire::types::v1,
 };
@@ -19,15 +19,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::services::ServicesReader;
+use self::{fitting::Fitting, software::Telling};
+use super::{restraint::Restrained, services::ServicesReader};
 use crate::{
     driver::{Drivers, ProcessDriver, SupervisedState},
     link::Sampling,
-    observe::{Inputs, Observe, ObserveError, Supervised},
+    observe::{Inputs, Measure, Observe, ObserveError, Supervised},
     spool::{Kept, Room, Spool, SpoolError},
 };
 
 mod fitting;
+mod software;
 
 /// How often use is looked at between two samples, so that peaks are seen.
 const TICK: Duration = Duration::from_secs(1);
@@ -55,6 +57,7 @@ pub(super) struct SamplerSetup {
     pub(super) drivers: Arc<Drivers>,
     pub(super) process: Arc<ProcessDriver>,
     pub(super) facts: watch::Sender<Facts>,
+    pub(super) restrained: Restrained,
 }
 
 pub(super) struct Sampler {
@@ -63,6 +66,7 @@ pub(super) struct Sampler {
     began: Instant,
     /// What was seen with the last sample that is kept.
     before: Option<Observation>,
+    telling: Telling,
     since_full: u64,
     last_at: Option<Timestamp>,
     /// Samples that were due and could not be taken or kept.
@@ -76,6 +80,7 @@ impl Sampler {
             inputs: Inputs::default(),
             began: Instant::now(),
             before: None,
+            telling: Telling::default(),
             since_full: 0,
             last_at: None,
             missed: None,
@@ -112,12 +117,18 @@ impl Sampler {
     }
 
     fn period(&self) -> Duration {
-        self.setup.sampling.borrow().period
+        self.inputs.thrift.period(self.setup.sampling.borrow().period)
     }
 
     async fn tick(&mut self) -> Result<(), SamplerError> {
+        self.inputs.thrift = self.setup.restrained.look();
         self.inputs.supervised = supervised(&self.setup.process);
-        match self.look(|observer, inputs| observer.tick(inputs)).await? {
+        let now = self.setup.clock.now();
+        let looked = self.look(move |observer, inputs| {
+            software(observer, inputs, now);
+            observer.tick(inputs)
+        });
+        match looked.await? {
             Ok(()) => {}
             Err(cause) => warn!(cause = %Chain(&cause), "use between samples not seen"),
         }
@@ -145,12 +156,16 @@ impl Sampler {
         self.inputs.services = self.setup.services.read().await;
         self.inputs.mix = self.setup.mix.borrow().clone();
         let now = self.setup.clock.now();
-        let seen = self.look(move |observer, inputs| observer.observe(inputs, now)).await?;
-        match seen {
-            Ok(mut observation) => {
+        let seen = self.look(move |observer, inputs| {
+            let software = software(observer, inputs, now);
+            Ok((observer.observe(inputs, now)?, software))
+        });
+        match seen.await? {
+            Ok((mut observation, software)) => {
+                observation.agent = Some(self.setup.restrained.told());
                 let unlimited = self.setup.drivers.unlimited();
                 note_unlimited(&mut observation.facts.other, unlimited);
-                self.keep(observation, now, asked).await?;
+                self.keep((observation, software), now, asked).await?;
             }
             Err(cause) => {
                 warn!(cause = %Chain(&cause), "guest not seen");
@@ -162,7 +177,7 @@ impl Sampler {
 
     async fn keep(
         &mut self,
-        observation: Observation,
+        (observation, known): (Observation, Option<Arc<Software>>),
         now: Timestamp,
         asked: bool,
     ) -> Result<(), SamplerError> {
@@ -176,9 +191,12 @@ impl Sampler {
             gaps: room.gaps.iter().cloned().chain(self.missed.clone()).collect(),
         };
         let base = if full { None } else { self.before.as_ref() };
-        let (observation, sample) = fitting::fitting(observation, |observation| {
-            v1::Sample::from(&delta::between(base, observation, stamp.clone()))
+        let due = self.telling.due(known.as_ref(), full);
+        let fitting = fitting::fitting(observation, due, |observation, software| {
+            let sample = delta::between(base, observation, stamp.clone());
+            v1::Sample::from(&Sample { software: software.cloned(), ..sample })
         });
+        let Fitting { observation, software, sample } = fitting;
         match append(self.setup.spool.clone(), room, now, sample).await? {
             Ok(()) => {
                 self.missed = None;
@@ -190,11 +208,16 @@ impl Sampler {
                     is_new
                 });
                 self.before = Some(observation);
+                if let Some((software, known)) = software.zip(known) {
+                    self.telling.tell(&software, &known);
+                }
             }
             Err(cause) => {
                 warn!(cause = %Chain(&cause), "sample not kept");
+                self.setup.observer.lost();
                 self.miss(now, "a sample could not be kept");
                 self.before = None;
+                self.telling.forget();
             }
         }
         Ok(())
@@ -224,6 +247,12 @@ async fn append(
         spool.append(&room, Kept { taken_at, full: sample.full, bytes: &bytes })
     });
     appended.await.map_err(SamplerError::Look)
+}
+
+/// Looks a little further at the software, unless that is left out; what was told of it stays told then.
+fn software(observer: &mut dyn Observe, inputs: &Inputs, now: Timestamp) -> Option<Arc<Software>> {
+    let is_read = !inputs.thrift.has(Measure::NoDetail);
+    is_read.then(|| observer.software(now)).flatten()
 }
 
 fn supervised(process: &ProcessDriver) -> Vec<Supervised> {
@@ -261,4 +290,10 @@ impl Observe for Blind {
     fn tick(&mut self, _: &Inputs) -> Result<(), ObserveError> {
         Ok(())
     }
+
+    fn software(&mut self, _: Timestamp) -> Option<Arc<Software>> {
+        None
+    }
+
+    fn lost(&mut self) {}
 }

@@ -17,18 +17,23 @@ use crate::{
 /// How long what was read is good for.
 const GOOD_FOR: Duration = Duration::from_secs(30);
 
-pub(super) struct ServicesReader {
+/// Reads them, and keeps what it read for a while.
+#[derive(Debug)]
+pub struct ServicesReader {
     wanted: Wanted,
     connection: Option<Connection>,
     known: Option<(Instant, Services)>,
 }
 
 impl ServicesReader {
-    pub(super) const fn new(wanted: Wanted) -> Self {
+    /// One that has read nothing yet.
+    #[must_use]
+    pub const fn new(wanted: Wanted) -> Self {
         Self { wanted, connection: None, known: None }
     }
 
-    pub(super) async fn read(&mut self) -> Services {
+    /// The services as they were at most a moment ago, or why they cannot be read.
+    pub async fn read(&mut self) -> Services {
         match &self.known {
             Some((at, services)) if at.elapsed() < GOOD_FOR => services.clone(),
             _ => {
@@ -60,7 +65,7 @@ impl ServicesReader {
             Err(cause) => Err(cause),
         };
         match read {
-            Ok(rows) => Services::from_systemd(rows),
+            Ok(services) => services,
             Err(cause) => {
                 debug!(cause = %Chain(&cause), "services not read");
                 Services::unread(Chain(&cause).to_string())

@@ -14,7 +14,7 @@ use common::{clock::Timestamp, sample::SampleId};
 use thiserror::Error;
 
 use super::{
-    Kept,
+    Examined, Kept,
     form::{self, HEAD, Head, read_head, read_key, read_last, write_key},
 };
 
@@ -101,6 +101,14 @@ impl Store {
         let ids: Vec<SampleId> = lost.iter().map(|(id, _)| *id).collect();
         store.remove(&ids)?;
         Ok(Found { store, heads, lost, last })
+    }
+
+    /// Opens it, looks at every sample, and closes it again.
+    pub(super) fn examine(path: &Path) -> Result<Examined, StoreFault> {
+        // What no sample was ever put in needs no room beyond what it has.
+        let store = Self { path: path.to_owned(), most: 0, db: open(path)? };
+        let (heads, lost, _) = guarded(|| store.look())?;
+        Ok(Examined { whole: heads.len() as u64, damaged: lost.len() as u64 })
     }
 
     #[expect(clippy::type_complexity, reason = "taken apart at once by the one caller")]

@@ -12,7 +12,7 @@ use std::{
 use thiserror::Error;
 
 use super::record::{Identity, Order, Records, Running};
-use crate::file::FileError;
+use crate::{file::FileError, platform::without_own_settings};
 
 /// Why a process did not become an application.
 #[derive(Debug, Error)]
@@ -58,7 +58,8 @@ pub fn launch(folder: &Path, instance: u64) -> Result<Infallible, LaunchError> {
     let process = Identity::own().map_err(refused("read who this process is"))?;
     records.write_running(&Running { instance, process }).map_err(LaunchError::Remember)?;
     let (program, arguments) = order.command.split_first().ok_or(LaunchError::NotWanted)?;
-    let cause = Command::new(program).args(arguments).exec();
+    let mut application = Command::new(program);
+    let cause = without_own_settings(application.args(arguments)).exec();
     Err(refused(format!("run {program}"))(cause))
 }
 

@@ -5,20 +5,13 @@ use std::{fs, thread};
 use rustix::process::{getpriority_process, setpriority_process};
 use tracing::debug;
 
+use crate::platform::Former;
+
 /// Nice value of the agent.
 const NICE: i32 = 10;
 /// Its OOM score adjustment.
 const OOM_SCORE: i32 = 500;
 const OOM_FILE: &str = "/proc/self/oom_score_adj";
-
-/// What the process had before, for the applications it starts; `None` where it still has it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Former {
-    /// Nice value.
-    pub nice: Option<i32>,
-    /// OOM score adjustment.
-    pub oom_score: Option<i32>,
-}
 
 /// Takes the agent back, where its applications need not stand back with it. To be called while
 /// there is one thread: the kernel keeps a nice value per thread.
