@@ -60,6 +60,9 @@ pub struct Rate {
 pub struct Edge {
     /// New connections.
     pub connections: Rate,
+    /// Requests and answers; `None` where nobody counts, or it was quiet.
+    #[serde(default)]
+    pub exchanges: Option<Rate>,
     /// Different connections seen, from either end, each once.
     pub seen: u64,
     /// Connections open on average.
@@ -81,6 +84,15 @@ pub struct Need {
     pub cpu_peak: Millicores,
     /// Resident memory at its peak.
     pub memory_peak: Bytes,
+    /// CPU that it stays at or below 95 % of the time; `None` if its agent does not tell.
+    #[serde(default)]
+    pub cpu_95: Option<Millicores>,
+    /// CPU that it stays at or below 99 % of the time; `None` if its agent does not tell.
+    #[serde(default)]
+    pub cpu_99: Option<Millicores>,
+    /// Most memory it worked with, page cache left out; `None` if its agent does not tell.
+    #[serde(default)]
+    pub working_set_peak: Option<Bytes>,
     /// Bytes written to storage per second; `None` if unknown.
     pub written_per_second: Option<f64>,
 }

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod connections;
+mod flows;
 mod machines;
 mod outside;
 mod records;
@@ -22,6 +23,7 @@ use common::{
     clock::Timestamp,
     id::{AppName, HostId, StorageId, VmId, WindowId},
     mix::EffectiveMix,
+    sketch::Sketch,
     units::{Bytes, Millicores},
 };
 use serde::{Deserialize, Serialize};
@@ -101,8 +103,8 @@ pub struct Record {
     pub vm: VmId,
     /// The application; `None` if not known.
     pub application: Option<AppName>,
-    /// What was done: `connect`, `answer`, `read`, `write`, `compute`; `read or write` where the
-    /// hypervisor does not tell them apart.
+    /// What was done: `connect`, `answer`, `exchange`, `read`, `write`, `discard`, `compute`;
+    /// `read or write` where the hypervisor does not tell them apart.
     pub operation: String,
     /// To what.
     pub target: String,
@@ -110,8 +112,8 @@ pub struct Record {
     pub size_class: Option<u32>,
     /// How it went.
     pub outcome: Outcome,
-    /// How often; for `compute`, milliseconds. 0 for what an application read and wrote: of that
-    /// a guest's kernel counts bytes only.
+    /// How often; for `compute`, milliseconds. 0 for what an application read and wrote where its
+    /// agent knows bytes only.
     pub count: u64,
     /// How many bytes; `None` if not known.
     pub bytes: Option<u64>,
@@ -124,6 +126,13 @@ pub struct Record {
 pub struct Traffic {
     /// Connections that came to be, each once.
     pub opened: u64,
+    /// Attempts that never became a connection.
+    pub failed: u64,
+    /// Connections that were reset; 0 where nobody counts.
+    pub reset: u64,
+    /// Requests and answers, as segments with data tell them: on connections that stay open this is
+    /// the frequency that counts. `None` where nobody counts.
+    pub exchanges: Option<u64>,
     /// Connections seen, each once.
     pub seen: u64,
     /// Those of them that were open both ways, or had been: what only waits to be closed is none.
@@ -157,6 +166,10 @@ pub struct Used {
     pub cpu_peak: Millicores,
     /// Resident memory at its peak.
     pub memory_peak: Bytes,
+    /// CPU over its agent's inner cadence, in thousandths of a core; empty if not told.
+    pub cpu_quantiles: Sketch,
+    /// Memory it worked with over the same cadence, in bytes; empty if not told.
+    pub memory_quantiles: Sketch,
     /// Bytes written to storage per second; `None` if unknown.
     pub written_per_second: Option<f64>,
     /// Ports it listened on.

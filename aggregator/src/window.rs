@@ -17,8 +17,11 @@
 //! can be committed as one. Nothing here reads a clock or keeps anything but in memory.
 
 mod clock;
+mod flows;
 mod guest;
+mod operations;
 mod shared;
+mod spans;
 mod states;
 mod stream;
 
@@ -35,9 +38,14 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::guest::{ApplicationSpan, ConnectionSpan, CounterSpan, GuestWindow};
-pub use self::states::States;
+pub(crate) use self::flows::together;
 use self::stream::Stream;
+pub use self::{
+    guest::GuestWindow,
+    operations::{OperationKey, OperationKind, Operations},
+    spans::{ApplicationSpan, ConnectionSpan, CounterSpan},
+    states::States,
+};
 use crate::{
     hypervisor::{Inventory, Telemetry},
     policy::Policy,

@@ -32,8 +32,8 @@ pub(super) struct Held<'a> {
     last: &'a Traffic,
     /// Connections that came to be over all windows held.
     pub(super) opened: u64,
-    /// Rate over the windows that are needed to act.
-    pub(super) recent: Rate,
+    /// Rate of connections and exchanges together, over the windows that are needed to act.
+    recent: Rate,
     /// Most connections open on average, over those windows.
     pub(super) open_mean: f64,
     /// Most connections open on average, over all windows held.
@@ -55,6 +55,7 @@ impl Held<'_> {
         let traffic = self.present;
         Edge {
             connections: traffic.map_or(quiet, |traffic| rate(traffic.opened, traffic.watched)),
+            exchanges: traffic.and_then(|traffic| Some(rate(traffic.exchanges?, traffic.watched))),
             seen: traffic.map_or(0, |traffic| traffic.seen),
             open_mean: traffic.map_or(0.0, |traffic| traffic.open_mean),
             both_ends: self.last.both_ends,
@@ -89,7 +90,7 @@ pub(super) fn held<'a>(windows: &[&'a Joined], context: &Context<'_>) -> Vec<Hel
             present: (last_index + 1 == windows.len()).then_some(last),
             last,
             opened: traffic.iter().map(|(_, traffic)| traffic.opened).sum(),
-            recent: rate(recent().map(|(_, traffic)| traffic.opened).sum(), watched),
+            recent: rate(recent().map(|(_, traffic)| events(traffic)).sum(), watched),
             open_mean: recent().fold(0.0, most_open),
             ever_open: traffic.iter().fold(0.0, most_open),
             infrastructure: false,
@@ -97,6 +98,11 @@ pub(super) fn held<'a>(windows: &[&'a Joined], context: &Context<'_>) -> Vec<Hel
     }
     mark_infrastructure(&mut held, windows.last().copied(), context);
     held
+}
+
+/// Connections and exchanges.
+fn events(traffic: &Traffic) -> u64 {
+    traffic.opened.saturating_add(traffic.exchanges.unwrap_or(0))
 }
 
 /// Time over which an edge would have been seen, whether it was or not.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use common::{
     id::{AppName, VmId},
     mix::EffectiveMix,
+    sketch::Sketch,
     units::{Bytes, Millicores},
 };
 
@@ -88,7 +89,15 @@ impl<'a> Measured<'a> {
             .collect();
         let cpu = weighted(used.iter().map(|(used, watched)| (as_share(used.cpu_mean), *watched)));
         let written = used.iter().map(|(used, watched)| (used.written_per_second, *watched));
+        let (mut cpu_quantiles, mut memory_quantiles) = (Sketch::default(), Sketch::default());
+        for (used, _) in &used {
+            cpu_quantiles.merge(&used.cpu_quantiles);
+            memory_quantiles.merge(&used.memory_quantiles);
+        }
         Need {
+            cpu_95: cpu_quantiles.quantile(0.95).map(Millicores),
+            cpu_99: cpu_quantiles.quantile(0.99).map(Millicores),
+            working_set_peak: memory_quantiles.quantile(1.0).map(Bytes),
             cpu_mean: as_millicores(cpu.unwrap_or(0.0)),
             cpu_peak: used.iter().map(|(used, _)| used.cpu_peak).max().unwrap_or_default(),
             memory_peak: used.iter().map(|(used, _)| used.memory_peak).max().unwrap_or_default(),

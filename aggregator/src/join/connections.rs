@@ -1,9 +1,12 @@
 //! Merges what both ends say of each connection, so that it counts once, and adds connections up
 //! to edges.
 //!
-//! With short connections only the side that closes first is left with a row that polling sees:
-//! the merged table sees nearly all of what either side alone would miss.
+//! Where an agent counts its flows, they say how many connections came to be and what they carried,
+//! and the rows say what is open. Where none does, the rows say all: with short connections only the
+//! side that closes first is left with a row that polling sees, so the merged table sees nearly all
+//! of what either side alone would miss.
 
+mod counted;
 mod opener;
 
 use std::{
@@ -18,14 +21,16 @@ use common::{
     sample::{ConnectionState, Protocol},
 };
 
-use super::{EdgeKey, JoinedMachine, Outcome, Party, addresses::Owners, machines::is_alive};
+use super::{
+    EdgeKey, JoinedMachine, Outcome, Party,
+    addresses::Owners,
+    flows::{Flows, is_habit},
+    machines::is_alive,
+};
 use crate::{
     catalogue::AGENT,
     window::{ConnectionSpan, GuestWindow, SamplingWindow},
 };
-
-/// Sightings needed before a connection without a process is put down to an application.
-const SIGHTINGS_NEEDED: u64 = 5;
 
 /// The connections of one outcome.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,6 +47,10 @@ pub(super) struct Tally {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Carried {
     pub(super) by_outcome: BTreeMap<Outcome, Tally>,
+    /// Connections that were reset; 0 where nobody counts.
+    pub(super) reset: u64,
+    /// Requests and answers; `None` where nobody counts.
+    pub(super) exchanges: Option<u64>,
     pub(super) both_ends: bool,
     pub(super) coverage: f64,
     pub(super) watched: Duration,
@@ -110,9 +119,13 @@ pub(super) fn merge(
         }
     }
     views.sort_by(|(a, left), (b, right)| a.cmp(b).then_with(|| left.order(right)));
-    let merger = Merger { window, machines, owners, habits: habits(&views) };
+    let flows = Flows::of(window, machines, owners);
+    let mut unclear = flows.unclear;
+    let merger = Merger { window, machines, owners, habits: habits(&views), flows };
     let mut edges = BTreeMap::new();
-    let mut unclear = 0_u64;
+    for (pair, told) in &merger.flows.pairs {
+        merger.add_counted(&mut edges, pair, told);
+    }
     for both in views.chunk_by(|(a, _), (b, _)| a == b) {
         let Some((client, server)) = merger.orient(both) else {
             unclear += 1;
@@ -145,6 +158,7 @@ struct Merger<'a> {
     machines: &'a BTreeMap<VmId, JoinedMachine>,
     owners: &'a Owners,
     habits: Habits<'a>,
+    flows: Flows<'a>,
 }
 
 impl<'a> Merger<'a> {
@@ -158,12 +172,21 @@ impl<'a> Merger<'a> {
         let view_from = |local| both.iter().map(|(_, view)| view).find(|view| view.local == local);
         let (by_client, by_server) = (view_from(client), view_from(server));
         let Some(viewer) = by_client.or(by_server) else { return };
-        let key = EdgeKey {
+        let mut key = EdgeKey {
             client: self.client(viewer, by_client, client, server),
             server: self.server(viewer, by_server, server),
             port: server.port(),
         };
         if self.is_the_agents(&key, server) {
+            return;
+        }
+        let is_counted = self.name_by_count(&mut key, both, (client, server));
+        let mut told = tallies(by_client, by_server);
+        // What was counted already is not counted by its rows again.
+        told.retain(|(outcome, tally)| {
+            !is_counted || (tally.opened == 0 && *outcome != Outcome::Failed)
+        });
+        if told.is_empty() && !edges.contains_key(&key) {
             return;
         }
         let carried = edges.entry(key).or_default();
@@ -172,14 +195,14 @@ impl<'a> Merger<'a> {
         carried.open_by_client += by_client.map_or(0.0, open_share);
         carried.open_by_server += by_server.map_or(0.0, open_share);
         for view in by_client.into_iter().chain(by_server) {
-            carried.coverage = carried.coverage.max(view.guest.coverage());
+            carried.coverage = carried.coverage.max(view.guest.edge_coverage());
             carried.watched = carried.watched.max(self.watched(view.guest));
         }
-        for (outcome, tally) in tallies(by_client, by_server) {
-            let sum = carried.by_outcome.entry(outcome).or_default();
-            sum.opened += tally.opened;
-            sum.seen += tally.seen;
-            sum.bytes = sum.bytes.map_or(tally.bytes, |sum| Some(sum + tally.bytes.unwrap_or(0)));
+        for (outcome, tally) in told {
+            let of_outcome = carried.by_outcome.entry(outcome).or_default();
+            of_outcome.opened += tally.opened;
+            of_outcome.seen += tally.seen;
+            of_outcome.bytes = sum(of_outcome.bytes, tally.bytes.filter(|_| !is_counted));
         }
     }
 
@@ -220,8 +243,7 @@ impl<'a> Merger<'a> {
         let calls = self.habits.get(&(vm, server))?;
         let all: u64 = calls.values().sum();
         let (application, most) = calls.iter().max_by_key(|(_, count)| **count)?;
-        let is_sure = all >= SIGHTINGS_NEEDED && most * 20 >= all * 19;
-        is_sure.then_some(*application)
+        is_habit(*most, all).then_some(*application)
     }
 
     /// The one application that listens on a port; two of them are none.
@@ -275,6 +297,14 @@ fn tallies(by_client: Option<&View<'_>>, by_server: Option<&View<'_>>) -> Vec<(O
         tallies.push((outcome(&told), Tally { opened, seen: 1, bytes }));
     }
     tallies
+}
+
+/// What is known of either is known of both.
+fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.saturating_add(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 fn bytes(span: &ConnectionSpan) -> Option<u64> {

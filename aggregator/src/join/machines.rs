@@ -123,6 +123,8 @@ fn used(span: &ApplicationSpan) -> Used {
         cpu_mean: millicores(span.cpu_ms, span.watched),
         cpu_peak: span.peak_cpu,
         memory_peak: span.peak_resident,
+        cpu_quantiles: span.cpu_quantiles.clone(),
+        memory_quantiles: span.memory_quantiles.clone(),
         written_per_second: per_second(span.written, span.watched),
         listens: span.listens.clone(),
         records: Vec::new(),

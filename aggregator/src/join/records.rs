@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use common::id::{AppName, VmId};
 
 use super::{
-    EdgeKey, JoinedMachine, Outcome, Party, Record, Traffic, connections::Carried, outside::Outside,
+    EdgeKey, JoinedMachine, Outcome, Party, Record, Traffic,
+    connections::{Carried, Tally},
+    outside::Outside,
 };
-use crate::window::SamplingWindow;
+use crate::window::{ApplicationSpan, OperationKind, SamplingWindow};
 
 /// The table while it is written. Lines are numbered in the order they come, which is the order
 /// of the edges and machines: the same window gives the same keys.
@@ -75,36 +77,20 @@ impl<'a> Book<'a> {
 
     /// The lines of an edge, at each end that is a machine.
     pub(super) fn edge(&mut self, key: EdgeKey, carried: Carried) -> (EdgeKey, Traffic) {
-        let mut records = Vec::new();
-        let source = if carried.both_ends { "both agents" } else { "agent" };
-        let (client, server) = (self.shown(&key.client), self.shown(&key.server));
-        for (outcome, tally) in &carried.by_outcome {
-            let ends = [
-                (&key.client, "connect", format!("{server}:{}", key.port)),
-                (&key.server, "answer", format!("{client} on {}", key.port)),
-            ];
-            for (party, operation, target) in ends {
-                let Party::Machine { vm, application } = party else { continue };
-                records.push(self.write(Line {
-                    vm,
-                    application: application.as_ref(),
-                    operation,
-                    target,
-                    outcome: *outcome,
-                    count: tally.opened,
-                    bytes: tally.bytes,
-                    sized_by: tally.seen,
-                    source,
-                }));
-            }
-        }
-        let sum = |part: fn(&super::connections::Tally) -> u64| {
-            carried.by_outcome.values().map(part).sum::<u64>()
+        let records = self.lines(&key, &carried);
+        let sum = |part: fn(&Tally) -> u64| {
+            let tallies = carried.by_outcome.iter();
+            let came = tallies.filter(|(outcome, _)| **outcome != Outcome::Failed);
+            came.map(|(_, tally)| part(tally)).sum::<u64>()
         };
+        let failed = carried.by_outcome.get(&Outcome::Failed).copied().unwrap_or_default();
         let known = carried.by_outcome.values().filter_map(|tally| tally.bytes);
         let traffic = Traffic {
             opened: sum(|tally| tally.opened),
-            seen: sum(|tally| tally.seen),
+            failed: failed.opened,
+            reset: carried.reset,
+            exchanges: carried.exchanges,
+            seen: sum(|tally| tally.seen) + failed.seen,
             alive: carried.by_outcome.get(&Outcome::Ok).map_or(0, |tally| tally.seen),
             open_mean: carried.open_mean(),
             both_ends: carried.both_ends,
@@ -117,40 +103,102 @@ impl<'a> Book<'a> {
         (key, traffic)
     }
 
+    fn lines(&mut self, key: &EdgeKey, carried: &Carried) -> Vec<String> {
+        let source = if carried.both_ends { "both agents" } else { "agent" };
+        let (client, server) = (self.shown(&key.client), self.shown(&key.server));
+        let (there, from) = (format!("{server}:{}", key.port), format!("{client} on {}", key.port));
+        let ends = [(&key.client, "connect", &there), (&key.server, "answer", &from)];
+        let mut records = Vec::new();
+        for (party, operation, target) in ends {
+            let Party::Machine { vm, application } = party else { continue };
+            let application = application.as_ref();
+            let mut line = |operation, outcome, tally: Tally| {
+                records.push(self.write(Line {
+                    vm,
+                    application,
+                    operation,
+                    target: target.clone(),
+                    outcome,
+                    count: tally.opened,
+                    bytes: tally.bytes,
+                    sized_by: tally.seen,
+                    source,
+                }));
+            };
+            for (outcome, tally) in &carried.by_outcome {
+                line(operation, *outcome, *tally);
+            }
+            if let Some(count) = carried.exchanges.filter(|count| *count > 0) {
+                let bytes = carried.by_outcome.get(&Outcome::Ok).and_then(|tally| tally.bytes);
+                line("exchange", Outcome::Ok, Tally { opened: count, seen: count, bytes });
+            }
+        }
+        records
+    }
+
     /// The lines of what was used, by application as the agents say and by machine as the
     /// hypervisor says.
     pub(super) fn uses(&mut self) -> Vec<UseRecords> {
         let window = self.window;
         let mut written = Vec::new();
         for (vm, guest) in &window.guests {
+            let is_sound = self.nothing_failed(vm);
             for (name, span) in &guest.applications {
-                let parts = [
-                    ("compute", "cpu", span.cpu_ms, None),
-                    ("read", "storage", 0, span.read.filter(|bytes| *bytes > 0)),
-                    ("write", "storage", 0, span.written.filter(|bytes| *bytes > 0)),
-                ];
-                let told = parts.into_iter().filter(|(_, _, count, bytes)| {
-                    !span.watched.is_zero() && (*count > 0 || bytes.is_some())
-                });
-                let keys = told.map(|(operation, target, count, bytes)| {
-                    self.write(Line {
-                        vm,
-                        application: Some(name),
-                        operation,
-                        target: target.to_owned(),
-                        outcome: Outcome::Unknown,
-                        count,
-                        bytes,
-                        sized_by: 0,
-                        source: "agent",
-                    })
-                });
-                let keys = keys.collect();
+                let keys = self.used(vm, name, span, is_sound);
                 written.push((vm.clone(), name.clone(), keys));
             }
         }
         self.outside();
         written
+    }
+
+    fn used(
+        &mut self,
+        vm: &VmId,
+        name: &AppName,
+        span: &ApplicationSpan,
+        is_sound: bool,
+    ) -> Vec<String> {
+        if span.watched.is_zero() {
+            return Vec::new();
+        }
+        let by_device = !span.operations.is_empty();
+        let bytes = |bytes: Option<u64>| bytes.filter(|bytes| *bytes > 0 && !by_device);
+        let mut parts = vec![
+            ("compute", "cpu".to_owned(), span.cpu_ms, None),
+            ("read", "storage".to_owned(), 0, bytes(span.read)),
+            ("write", "storage".to_owned(), 0, bytes(span.written)),
+        ];
+        parts.extend(span.operations.iter().map(|(key, sum)| {
+            let operation = match key.kind {
+                OperationKind::Read => "read",
+                OperationKind::Write => "write",
+                OperationKind::Discard => "discard",
+            };
+            (operation, key.device.clone(), sum.count, sum.bytes)
+        }));
+        let told = parts.into_iter().filter(|(_, _, count, bytes)| *count > 0 || bytes.is_some());
+        let keys = told.map(|(operation, target, count, bytes)| {
+            let is_counted = operation != "compute" && count > 0;
+            self.write(Line {
+                vm,
+                application: Some(name),
+                operation,
+                target,
+                outcome: if is_counted && is_sound { Outcome::Ok } else { Outcome::Unknown },
+                count,
+                bytes,
+                sized_by: if operation == "compute" { 0 } else { count },
+                source: "agent",
+            })
+        });
+        keys.collect()
+    }
+
+    /// Whether the hypervisor says that no operation of a machine failed. A guest counts what it
+    /// asked for, not what became of it.
+    fn nothing_failed(&self, vm: &VmId) -> bool {
+        Outside::of(&self.window.looks, vm).failed_operations.total() == Some(0)
     }
 
     fn outside(&mut self) {

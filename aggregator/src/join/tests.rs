@@ -2,9 +2,12 @@
 
 pub(crate) mod fleet;
 
+use Direction::{Inbound, Outbound};
 use common::sample::{ConnectionState, Direction};
 
-use self::fleet::{AGGREGATOR, App, Fleet, Kind, app, at, demonstration, link, name, row, vm};
+use self::fleet::{
+    AGGREGATOR, App, Fleet, Kind, app, at, demonstration, flow, link, name, row, vm,
+};
 use super::*;
 use crate::window::Look;
 
@@ -312,4 +315,114 @@ fn a_lost_sample_lowers_coverage_and_not_the_count() {
     assert!(calls.opened >= 18, "{}", calls.opened);
     let App { name: listening, .. } = &fleet.guests[1].apps[0];
     assert_eq!(*listening, "db");
+}
+
+/// Two machines, of which `a` calls `b` on 8080.
+fn counting() -> Fleet {
+    let api = App { in_mix: false, ..app("api", 5, 5, &[8080]) };
+    let mut fleet = Fleet::of(&[("a", Vec::new()), ("b", vec![api])]);
+    let out = (Outbound, "10.0.0.1", "10.0.0.2", 8080);
+    let back = (Inbound, "10.0.0.2", "10.0.0.1", 8080);
+    fleet.guest("a").counts = Some(vec![flow(out, "web", (5, 20))]);
+    fleet.guest("b").counts = Some(vec![flow(back, "api", (5, 20))]);
+    fleet
+}
+
+#[test]
+fn connections_that_no_sample_shows_are_counted_once() {
+    let joined = only(&counting());
+    let calls = traffic(&joined, machine("a", "web"), machine("b", "api"), 8080);
+    assert!(calls.both_ends);
+    assert_eq!((calls.opened, calls.alive, calls.failed), (50, 50, 0));
+    assert_eq!((calls.exchanges, calls.bytes), (Some(200), Some(80_000)));
+    assert_eq!(calls.watched, Duration::from_secs(10));
+    assert!((calls.coverage - 1.0).abs() < 1e-9, "{}", calls.coverage);
+    assert_eq!(joined.edges.len(), 1, "{:?}", joined.edges.keys());
+    let told: Vec<_> = joined
+        .records
+        .iter()
+        .filter(|record| record.source == "both agents")
+        .map(|record| (record.operation.as_str(), record.count, record.size_class))
+        .collect();
+    let expected = [
+        ("connect", 50, Some(10)),
+        ("exchange", 200, Some(8)),
+        ("answer", 50, Some(10)),
+        ("exchange", 200, Some(8)),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn the_row_left_at_the_servers_end_makes_no_edge_beside_the_known_one() {
+    let mut fleet = counting();
+    fleet.links = vec![link("a", "", "b", 8080, Kind::Short(5.0))];
+    let joined = only(&fleet);
+    let calls = traffic(&joined, machine("a", "web"), machine("b", "api"), 8080);
+    assert_eq!(calls.opened, 50, "the rows count nothing again");
+    assert_eq!(joined.edges.len(), 1, "{:?}", joined.edges.keys());
+}
+
+#[test]
+fn what_the_client_lost_is_counted_by_the_server_and_split_as_the_client_splits_it() {
+    let mut fleet = counting();
+    let out = (Outbound, "10.0.0.1", "10.0.0.2", 8080);
+    let own = vec![flow(out, "web", (3, 3)), flow(out, "job", (1, 1))];
+    fleet.guest("a").counts = Some(own);
+    fleet.guest("a").misses_one_in = 4;
+    let back = (Inbound, "10.0.0.2", "10.0.0.1", 8080);
+    fleet.guest("b").counts = Some(vec![flow(back, "api", (8, 8))]);
+
+    let joined = only(&fleet);
+
+    let web = traffic(&joined, machine("a", "web"), machine("b", "api"), 8080);
+    let job = traffic(&joined, machine("a", "job"), machine("b", "api"), 8080);
+    assert_eq!((web.opened, job.opened), (60, 20));
+    assert_eq!(joined.edges.len(), 2, "{:?}", joined.edges.keys());
+    assert!((web.coverage - 1.0).abs() < 1e-9, "by the end that saw more: {}", web.coverage);
+}
+
+#[test]
+fn coverage_is_that_of_the_samples_times_that_of_the_count() {
+    let mut fleet = counting();
+    fleet.guest("b").has_agent = false;
+    fleet.guest("a").misses_one_in = 4;
+    let joined = only(&fleet);
+    let calls = traffic(&joined, machine("a", "web"), machine("b", ""), 8080);
+    assert!(!calls.both_ends);
+    assert!((calls.coverage - 0.8).abs() < 0.01, "{}", calls.coverage);
+}
+
+#[test]
+fn a_pool_shows_by_its_exchanges_and_failed_attempts_are_no_connections() {
+    let mut fleet = counting();
+    let pool = (Outbound, "10.0.0.1", "10.0.0.2", 8080);
+    let dead = (Outbound, "10.0.0.1", "10.9.9.9", 25);
+    let (key, mut failing) = flow(dead, "mail", (0, 0));
+    failing.failed = 2;
+    fleet.guest("a").counts = Some(vec![flow(pool, "web", (0, 7)), (key, failing)]);
+    fleet.guest("b").counts = Some(Vec::new());
+    let joined = only(&fleet);
+    let pool = traffic(&joined, machine("a", "web"), machine("b", "api"), 8080);
+    assert_eq!((pool.opened, pool.exchanges), (0, Some(70)));
+    let mail = traffic(&joined, machine("a", "mail"), outside("10.9.9.9"), 25);
+    assert_eq!((mail.opened, mail.failed, mail.alive), (0, 20, 0));
+    let failed = joined.records.iter().find(|record| record.outcome == Outcome::Failed).unwrap();
+    assert_eq!((failed.operation.as_str(), failed.count), ("connect", 20));
+}
+
+#[test]
+fn an_agents_own_count_is_no_business_either() {
+    let mut fleet = counting();
+    let up = (Outbound, "10.0.0.1", "10.9.0.1", 7401);
+    fleet.guest("a").counts = Some(vec![flow(up, "sinter-agent", (1, 1))]);
+    fleet.guest("b").counts = None;
+    assert!(only(&fleet).edges.is_empty());
+}
+
+#[test]
+fn what_an_agent_counted_before_it_was_first_heard_is_in_no_window() {
+    let first = counting().joined(2).remove(0);
+    let calls = traffic(&first, machine("a", "web"), machine("b", "api"), 8080);
+    assert_eq!(calls.opened, 45, "nine steps between ten samples");
 }

@@ -11,11 +11,13 @@ use common::{
     delta,
     id::{AgentId, VmId},
     sample::{ConnectionKey, Observation, Sample, SampleId},
+    sketch::Sketch,
 };
 
 use super::{
     Checkpoint, Seen, Timing,
     clock::GuestClock,
+    flows,
     guest::{Change, GuestWindow},
 };
 
@@ -132,6 +134,8 @@ impl Stream {
             self.state = None;
         }
         let opened = opened(self.state.as_deref(), sample);
+        let is_new_epoch = self.sealed.is_some_and(|sealed| sealed.id.epoch != sample.id.epoch);
+        let flows = self.state.as_deref().map(|state| flows::step(state, sample, is_new_epoch));
         // The first change after a commit is one of a copy: the checkpoint stays as it is.
         let was = self
             .state
@@ -148,15 +152,29 @@ impl Stream {
             guest.unusable += 1;
             return;
         };
-        delta::amend(Arc::make_mut(state), sample);
+        let state = Arc::make_mut(state);
+        delta::amend(state, sample);
         if *taken_at < from {
-            guest.note_late(self.state.as_deref());
+            guest.note_late(Some(state));
             return;
         }
-        let now = state.as_ref();
         // What lies beyond three periods was not watched, whatever is seen at its end.
         let watched = since.filter(|_| was.is_some()).map(|since| since.min(timing.period * 3));
-        guest.take(&Change { was: was.as_ref(), now, opened: &opened, since, watched });
+        let flows = flows.as_ref().filter(|step| step.coverage.is_some());
+        guest.take(&Change {
+            was: was.as_ref(),
+            now: state,
+            flows,
+            opened: &opened,
+            since,
+            watched,
+        });
+        // They are whole in every sample and in the window by now: to hold them for every guest
+        // from window to window would be for nothing.
+        for used in state.applications.values_mut() {
+            used.cpu_quantiles = Sketch::default();
+            used.memory_quantiles = Sketch::default();
+        }
     }
 
     /// Whether a sample amends what the one before it left.

@@ -5,9 +5,7 @@ use std::{cmp::Ordering, collections::BTreeSet, net::SocketAddr};
 use common::sample::Direction;
 
 use super::{Ends, Merger, View};
-
-/// From here on up kernels pick the port of a client.
-const EPHEMERAL_FROM: u16 = 32_768;
+use crate::join::flows::EPHEMERAL_FROM;
 
 impl View<'_> {
     fn direction(&self) -> Direction {

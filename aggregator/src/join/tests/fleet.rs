@@ -9,8 +9,9 @@ use common::{
     id::{AppName, VmId},
     mix::{ApplicationMix, EffectiveMix, Setup},
     sample::{
-        ApplicationUse, Connection, ConnectionKey, ConnectionState, Counters, Direction, Facts,
-        Holder, Interface, InterfaceCounters, Observation, ProcessKey, Protocol, SampleId,
+        ApplicationUse, Connection, ConnectionKey, ConnectionState, Counters, Coverage, Direction,
+        Facts, Flow, FlowKey, Holder, Interface, InterfaceCounters, Observation, ProcessKey,
+        Protocol, SampleId,
     },
     units::{Bytes, Millicores},
 };
@@ -63,6 +64,10 @@ pub(crate) struct Guest {
     pub(crate) out_of_memory: bool,
     pub(crate) attempted_generation: u64,
     pub(crate) rows: Vec<(ConnectionKey, Connection)>,
+    /// What its agent counts per second on each edge; `None` for an agent that does not count.
+    pub(crate) counts: Option<Vec<(FlowKey, Flow)>>,
+    /// Of so many connections that the kernel counts its agent sees one less; 0 for none.
+    pub(crate) misses_one_in: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +138,47 @@ pub(crate) fn row(
         Holder::Process { process, application: Some(name(app)) }
     };
     let first_seen = Timestamp::from_millis(1);
-    (key, Connection { state, direction, holder, first_seen, sent: None, received: None })
+    (
+        key,
+        Connection {
+            state,
+            direction,
+            holder,
+            first_seen,
+            sent: None,
+            received: None,
+            user: None,
+            inode: None,
+            translated: None,
+            transport: None,
+        },
+    )
+}
+
+/// What an agent counts per second on one edge.
+pub(crate) fn flow(
+    (direction, local, remote, port): (Direction, &str, &str, u16),
+    app: &str,
+    (opened, exchanges): (u64, u64),
+) -> (FlowKey, Flow) {
+    let key = FlowKey {
+        protocol: Protocol::Tcp,
+        direction,
+        local: local.parse().unwrap(),
+        remote: remote.parse().unwrap(),
+        port,
+        application: (!app.is_empty()).then(|| name(app)),
+    };
+    let flow = Flow {
+        opened,
+        closed: opened,
+        sent: Some(Bytes(exchanges * 100)),
+        received: Some(Bytes(exchanges * 300)),
+        data_segments_sent: Some(exchanges),
+        data_segments_received: Some(exchanges * 2),
+        ..Flow::default()
+    };
+    (key, flow)
 }
 
 /// The machines of the demonstration.
@@ -174,6 +219,8 @@ impl Fleet {
             out_of_memory: false,
             attempted_generation: 0,
             rows: Vec::new(),
+            counts: None,
+            misses_one_in: 0,
         });
         Self {
             guests: guests.collect(),
@@ -311,6 +358,8 @@ impl Fleet {
         applications.insert(name("sinter-agent"), agent.used(now_ms));
         Observation {
             connections,
+            flows: guest.flows(now_ms / 1000),
+            coverage: guest.coverage(now_ms / 1000),
             applications,
             counters: guest.counters(now_ms),
             facts: guest.facts(),
@@ -410,11 +459,40 @@ impl App {
             read: Some(Bytes(0)),
             written: Some(Bytes(now_ms / 10)),
             listening_ports: self.listens.clone(),
+            ..ApplicationUse::default()
         }
     }
 }
 
 impl Guest {
+    fn flows(&self, seconds: u64) -> BTreeMap<FlowKey, Flow> {
+        let times = |count: Option<u64>| count.map(|count| count * seconds);
+        let bytes = |bytes: Option<Bytes>| bytes.map(|bytes| Bytes(bytes.0 * seconds));
+        let counted = self.counts.iter().flatten();
+        let rows = counted.map(|(key, flow)| {
+            let total = Flow {
+                opened: flow.opened * seconds,
+                closed: flow.closed * seconds,
+                reset: flow.reset * seconds,
+                failed: flow.failed * seconds,
+                sent: bytes(flow.sent),
+                received: bytes(flow.received),
+                data_segments_sent: times(flow.data_segments_sent),
+                data_segments_received: times(flow.data_segments_received),
+                retransmitted: times(flow.retransmitted),
+            };
+            (key.clone(), total)
+        });
+        rows.collect()
+    }
+
+    fn coverage(&self, seconds: u64) -> Option<Coverage> {
+        let opened = self.counts.as_ref()?.iter().map(|(_, flow)| flow.opened).sum::<u64>();
+        let missed = (opened * seconds).checked_div(self.misses_one_in).unwrap_or(0);
+        let (due, seen) = (Some(opened * seconds + missed), opened * seconds);
+        Some(Coverage { ends_are_told: true, due, seen, ..Coverage::default() })
+    }
+
     fn cpu_used(&self) -> u64 {
         self.apps.iter().map(|app| app.cpu).sum::<u64>() + 2
     }
@@ -518,6 +596,10 @@ impl Guest {
                     first_seen: Timestamp::from_millis(BEGIN_MS + opened_ms),
                     sent: None,
                     received: None,
+                    user: None,
+                    inode: None,
+                    translated: None,
+                    transport: None,
                 };
                 rows.insert(key, connection);
             }

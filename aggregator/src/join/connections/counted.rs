@@ -1,0 +1,110 @@
+//! What agents count, as edges; and the names that rows of the same pair get from it.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use common::sample::Flow;
+
+use super::{Carried, Ends, Merger, View, sum};
+use crate::join::{
+    EdgeKey, Outcome, Party,
+    flows::{self, Caller, Pair, Told},
+};
+
+impl Carried {
+    /// Takes in what one end, or both, counted.
+    fn count(&mut self, flow: &Flow) {
+        let well = self.by_outcome.entry(Outcome::Ok).or_default();
+        well.opened += flow.opened;
+        well.seen += flow.opened;
+        well.bytes = sum(well.bytes, flows::bytes(flow));
+        if flow.failed > 0 {
+            let failed = self.by_outcome.entry(Outcome::Failed).or_default();
+            failed.opened += flow.failed;
+            failed.seen += flow.failed;
+        }
+        self.reset += flow.reset;
+        self.exchanges = sum(self.exchanges, flows::exchanges(flow));
+    }
+}
+
+impl<'a> Merger<'a> {
+    /// Adds what both ends of a pair counted.
+    pub(super) fn add_counted(
+        &self,
+        edges: &mut BTreeMap<EdgeKey, Carried>,
+        pair: &Pair,
+        told: &Told<'a>,
+    ) {
+        let server = self.answering(pair, told);
+        let ends = [&told.client, &told.server].into_iter().flatten();
+        let watched = ends.clone().map(|end| end.guest.counted_over).max().unwrap_or_default();
+        let coverage = ends.map(|end| end.guest.edge_coverage()).fold(0.0, f64::max);
+        for share in told.shares() {
+            let client = match &pair.client {
+                Caller::Address(address) => Party::External { address: *address },
+                Caller::Machine(vm) => {
+                    let application =
+                        share.client.or_else(|| self.by_habit(vm, pair.server).cloned());
+                    Party::Machine { vm: vm.clone(), application }
+                }
+            };
+            let key = EdgeKey { client, server: server.clone(), port: pair.server.port() };
+            if self.is_the_agents(&key, pair.server) {
+                continue;
+            }
+            let carried = edges.entry(key).or_default();
+            carried.answered_at.insert(pair.server);
+            carried.both_ends |= told.client.is_some() && told.server.is_some();
+            carried.coverage = carried.coverage.max(coverage);
+            carried.watched = carried.watched.max(watched);
+            carried.count(&share.flow);
+        }
+    }
+
+    fn answering(&self, pair: &Pair, told: &Told<'a>) -> Party {
+        let address = pair.server.ip();
+        let viewer = match &pair.client {
+            Caller::Machine(vm) => self.owners.owner(vm, address),
+            Caller::Address(_) => None,
+        };
+        let Some(vm) = told.server.as_ref().map(|end| end.vm).or(viewer) else {
+            return Party::External { address };
+        };
+        let seen = told.answering().or_else(|| self.by_port(vm, pair.server.port()));
+        Party::Machine { vm: vm.clone(), application: seen.cloned() }
+    }
+
+    /// Names a connection as what was counted on its pair names it, and says whether it is among
+    /// what was counted.
+    pub(super) fn name_by_count(
+        &self,
+        key: &mut EdgeKey,
+        both: &[(Ends<'a>, View<'a>)],
+        (client, server): (SocketAddr, SocketAddr),
+    ) -> bool {
+        let Some((ends, _)) = both.first() else { return false };
+        let caller = match &key.client {
+            Party::Machine { vm, .. } => Caller::Machine(vm.clone()),
+            Party::External { .. } => Caller::Address(client.ip()),
+        };
+        let within = ends.within.cloned();
+        let pair = Pair { within, protocol: ends.protocol, client: caller, server };
+        let Some(told) = self.flows.pairs.get(&pair) else {
+            let parties = [&key.client, &key.server];
+            return parties
+                .into_iter()
+                .filter_map(|party| party.vm())
+                .any(|vm| self.flows.counts_all(vm));
+        };
+        if let (Party::Machine { application, .. }, Some(name)) = (&mut key.client, told.calling())
+        {
+            application.get_or_insert_with(|| name.clone());
+        }
+        if let (Party::Machine { application, .. }, Some(name)) =
+            (&mut key.server, told.answering())
+        {
+            *application = Some(name.clone());
+        }
+        true
+    }
+}
