@@ -5,6 +5,7 @@
 //! names all it was made from, and a plan whose basis changed is superseded.
 
 mod basis;
+mod chains;
 mod choose;
 mod costs;
 mod draft;
@@ -12,9 +13,11 @@ mod explain;
 mod hosts;
 mod model;
 mod moves;
+pub mod packing;
 mod probes;
 mod shrinks;
 mod steps;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +31,7 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::packing::search::{Limits, Progress};
 pub use crate::policy::Scope;
 use crate::{
     catalogue::Catalogue,
@@ -229,6 +233,19 @@ pub struct Planned {
     pub cost_after: f64,
     /// The cost now.
     pub cost_before: f64,
+    /// The cost once the whole target is reached, of which the plans are the first steps.
+    #[serde(default)]
+    pub cost_of_target: f64,
+}
+
+impl Planned {
+    /// By how much the target may be dearer than the best one, as a share of the bound; `None`
+    /// where nothing costs anything.
+    #[must_use]
+    pub fn gap(&self) -> Option<f64> {
+        let gap = (self.cost_of_target - self.lower_bound).max(0.0);
+        (self.lower_bound > 0.0).then(|| gap / self.lower_bound)
+    }
 }
 
 impl Step {
@@ -268,13 +285,30 @@ pub struct Situation<'a> {
     pub busy: &'a BTreeSet<VmId>,
 }
 
+/// Steps of search for each application that may move, and at least.
+const STEPS_EACH: u64 = 2_000;
+const STEPS_LEAST: u64 = 20_000;
+/// Steps of search at most: about 2 s of one core.
+const STEPS_MOST: u64 = 20_000_000;
+/// The same windows shall give the same plans on every day and every computer.
+const SEED: u64 = 1;
+
 /// Plans, best first; the same situation gives the same plans.
 ///
-/// Greedy: of the changes that are right by themselves the best are taken, one per group of
-/// machines that work together, as many as may run at once. A full search takes this place later.
+/// The best target for the whole fleet is searched, and of the steps to it those are planned that
+/// may run now: one per group of machines that work together, as many as may run at once.
 #[must_use]
 pub fn plan(situation: &Situation<'_>) -> Planned {
-    choose::choose(&model::Model::new(situation))
+    let movable = situation.findings.machines.values().map(|standing| standing.needs.len() as u64);
+    let steps = movable.sum::<u64>().saturating_mul(STEPS_EACH);
+    plan_within(situation, &Limits::steps(steps.clamp(STEPS_LEAST, STEPS_MOST), SEED))
+}
+
+/// As [`plan`], with limits of the caller's own: one that must be done by a time gives a question
+/// whether to go on, one that shows how it goes hears of every better target.
+#[must_use]
+pub fn plan_within(situation: &Situation<'_>, limits: &Limits<'_>) -> Planned {
+    choose::choose(&model::Model::new(situation), limits)
 }
 
 /// What `plan` rests on, as it is in `situation`: a plan whose basis is another than when it was

@@ -65,6 +65,13 @@ pub struct Policy {
     pub shrink_minimum: f64,
     /// Least memory a machine keeps, in MiB.
     pub memory_floor_mib: u64,
+    /// What a machine costs that is given nothing, in cost units: its share of licences, patches and
+    /// attention.
+    pub cost_per_machine: f64,
+    /// What a core given to a machine costs, in cost units.
+    pub cost_per_core: f64,
+    /// What a GiB of memory given to a machine costs, in cost units.
+    pub cost_per_gib: f64,
     /// Least gain per disruption, in cost units; 0 or less is refused.
     pub gain_per_disruption: f64,
     /// How far guest and hypervisor may differ in CPU and traffic, as a share.
@@ -116,6 +123,9 @@ impl Default for Policy {
             shrink_margin: 0.20,
             shrink_minimum: 0.25,
             memory_floor_mib: 32,
+            cost_per_machine: 1.0,
+            cost_per_core: 0.5,
+            cost_per_gib: 0.125,
             gain_per_disruption: 0.05,
             trust_tolerance: 0.25,
             shared_infrastructure_share: 0.5,
@@ -208,6 +218,7 @@ impl Policy {
             let right = value.is_finite() && value > 0.0;
             require(field, value, right, "write a number above 0")?;
         }
+        self.check_prices()?;
         let window_ms = self.window_seconds.saturating_mul(1000);
         let period = self.sample_period_ms;
         require(
@@ -226,6 +237,26 @@ impl Policy {
         require("trial_seconds", self.trial_seconds, self.trial_seconds > 0, "write 1 or more")?;
         let patience = self.patience_seconds;
         require("patience_seconds", patience, patience > 0, "write 1 or more")
+    }
+}
+
+impl Policy {
+    fn check_prices(&self) -> Result<(), BadPolicy> {
+        let prices = [
+            ("cost_per_machine", self.cost_per_machine),
+            ("cost_per_core", self.cost_per_core),
+            ("cost_per_gib", self.cost_per_gib),
+        ];
+        for (field, value) in prices {
+            // Dearer than that, and the cents of others vanish from the sums.
+            require(
+                field,
+                value,
+                (0.0..=1e6).contains(&value),
+                "write a number from 0 to 1000000",
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -255,6 +286,12 @@ mod tests {
     fn a_share_above_one_is_named_with_its_remedy() {
         let bad = Policy { headroom: 1.5, ..Policy::default() }.check().unwrap_err();
         assert_eq!(bad.to_string(), "headroom is 1.5; write a share from 0 to 1");
+    }
+
+    #[test]
+    fn a_price_below_nothing_is_refused() {
+        let bad = Policy { cost_per_gib: -1.0, ..Policy::default() }.check().unwrap_err();
+        assert_eq!(bad.to_string(), "cost_per_gib is -1; write a number from 0 to 1000000");
     }
 
     #[test]

@@ -5,21 +5,32 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::id::{PlanId, VmId};
 
 use super::{
-    Plan, Planned, basis, costs, draft::Draft, explain, hosts::Hosts, model::Model, moves, shrinks,
-    steps,
+    Goal, Plan, Planned, basis, costs, draft::Draft, explain, hosts::Hosts, model::Model, moves,
+    packing::search::Limits, shrinks, steps,
 };
 
 /// Plans, best first, and why each machine they do not touch is left alone.
-pub(super) fn choose(model: &Model<'_>) -> Planned {
-    let (mut drafts, stuck) = moves::consolidations(model);
-    drafts.extend(shrinks::shrinks(model));
+pub(super) fn choose(model: &Model<'_>, limits: &Limits<'_>) -> Planned {
+    let found = moves::consolidations(model, limits);
     let threshold = model.situation.policy.gain_per_disruption;
-    let mut waiting: BTreeMap<VmId, String> = stuck.into_iter().collect();
+    let mut waiting: BTreeMap<VmId, String> = found.stuck.into_iter().collect();
+    let cost_before = costs::present(model);
+    let mut gain = found.gain;
+    let (mut drafts, shrinks) = (found.drafts, shrinks::shrinks(model));
+    let moving: BTreeSet<VmId> =
+        drafts.iter().flat_map(|draft| draft.changes.keys().cloned()).collect();
+    for draft in shrinks {
+        // What a machine needs is known once its mix is as it shall be.
+        if draft.changes.keys().any(|vm| moving.contains(vm)) {
+            continue;
+        }
+        gain += if draft.worth > threshold { draft.gain } else { 0.0 };
+        drafts.push(draft);
+    }
     drafts.sort_by(|left, right| {
-        let by_worth = right.worth().total_cmp(&left.worth());
+        let by_worth = right.worth.total_cmp(&left.worth);
         by_worth.then_with(|| left.changes.keys().cmp(right.changes.keys()))
     });
-    let cost_before = costs::present(model);
     let mut round = Round {
         model,
         hosts: Hosts::of(model),
@@ -29,25 +40,28 @@ pub(super) fn choose(model: &Model<'_>) -> Planned {
         plans: Vec::new(),
     };
     for draft in &drafts {
-        let refused = if draft.worth() > threshold {
-            round.take(draft).err()
+        let refused = if draft.worth > threshold {
+            round.take(draft).err().map(|reason| format!("{}: {reason}", draft.summary))
         } else {
-            let worth = draft.worth();
-            Some(format!("gains {worth:.3} cost units per interruption, {threshold} are needed"))
+            Some(moves::too_little(&draft.summary, draft.worth, threshold))
         };
         if let Some(reason) = refused {
             for vm in draft.changes.keys() {
-                let told = || format!("{}: {reason}", draft.summary);
-                waiting.entry(vm.clone()).or_insert_with(told);
+                waiting.entry(vm.clone()).or_insert_with(|| reason.clone());
             }
         }
     }
     let left_alone = left_alone(model, &round.plans, &waiting);
+    let cost_of_target = cost_before - gain;
+    let lower_bound = costs::lower_bound(model)
+        .max(costs::bound_beside(model, &found.machines) + found.bound)
+        .min(cost_of_target);
     Planned {
         left_alone,
-        lower_bound: costs::lower_bound(model),
+        lower_bound,
         cost_after: round.cost,
         cost_before,
+        cost_of_target,
         plans: round.plans,
     }
 }
@@ -94,6 +108,9 @@ struct Round<'m, 'a> {
 
 impl Round<'_, '_> {
     fn take(&mut self, draft: &Draft) -> Result<(), String> {
+        if let Some(before) = &draft.after {
+            return Err(format!("comes after: {before}"));
+        }
         if draft.groups.iter().any(|group| self.groups.contains(group)) {
             return Err("waits for another plan in the same group".to_owned());
         }
@@ -114,7 +131,7 @@ impl Round<'_, '_> {
             window,
             basis,
             goal: draft.goal,
-            summary: format!("{}, saving {:.2} cost units", draft.summary, draft.gain),
+            summary: summary(draft),
             source: draft.source.clone(),
             clone: names.clone,
             host: source.host.clone(),
@@ -130,4 +147,11 @@ impl Round<'_, '_> {
         self.cost -= draft.gain;
         Ok(())
     }
+}
+
+fn summary(draft: &Draft) -> String {
+    if draft.goal == Goal::Consolidate && draft.gain <= 0.0 {
+        return draft.summary.clone();
+    }
+    format!("{}, saving {:.2} cost units", draft.summary, draft.gain)
 }

@@ -1,41 +1,40 @@
 //! What machines cost, and the least that any plan could bring it to.
 //!
-//! A cost unit is what a machine costs that is given nothing: its share of licences, patches and
-//! attention. A core given to it costs half a unit more, a GiB of memory an eighth.
+//! The prices are the policy's: of a machine that is given nothing, of a core and of a GiB.
+
+use std::collections::BTreeSet;
 
 use common::{
     id::VmId,
     units::{Bytes, Millicores},
 };
 
-use super::model::Model;
+use super::{
+    model::Model,
+    packing::{Packing, bound::bound, exact},
+};
 use crate::{
-    hypervisor::Allocation,
+    hypervisor::{Allocation, Machine},
     inference::{Opportunity, Standing},
+    policy::Policy,
 };
 
-/// Cost of a machine that is given nothing.
-const MACHINE: f64 = 1.0;
-/// Cost of a core given.
-const CORE: f64 = 0.5;
-/// Cost of a GiB of memory given.
-const GIB: f64 = 0.125;
-
 /// Cost of a running machine. What is not known is not counted: no plan changes it.
-pub(super) fn cost(allocation: &Allocation) -> f64 {
-    MACHINE + given(allocation)
+pub(super) fn cost(policy: &Policy, allocation: &Allocation) -> f64 {
+    policy.cost_per_machine + given(policy, allocation)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "costs are compared to three digits")]
-fn given(allocation: &Allocation) -> f64 {
+fn given(policy: &Policy, allocation: &Allocation) -> f64 {
     let cores = allocation.cpu.unwrap_or_default().0 as f64 / 1000.0;
     let gib = allocation.memory.unwrap_or_default().0 as f64 / Bytes::mebi(1024).0 as f64;
-    cores * CORE + gib * GIB
+    cores * policy.cost_per_core + gib * policy.cost_per_gib
 }
 
 /// Cost of all running machines.
 pub(super) fn present(model: &Model<'_>) -> f64 {
-    model.running().map(|(_, machine)| cost(&machine.allocation)).sum()
+    let policy = model.situation.policy;
+    model.running().map(|(_, machine)| cost(policy, &machine.allocation)).sum()
 }
 
 /// CPU and memory.
@@ -53,12 +52,13 @@ struct Demand {
 /// largest and as full as they can be.
 pub(super) fn lower_bound(model: &Model<'_>) -> f64 {
     let (mut bound, mut staying) = (0.0, 0_u64);
+    let machine_cost = model.situation.policy.cost_per_machine;
     let (mut demand, mut slack, mut largest) =
         (Demand::default(), Demand::default(), Demand::default());
     let mut least_given = f64::MAX;
     for (vm, machine) in model.running() {
         let standing = model.standing(vm);
-        let least = least_given_to(standing, &machine.allocation);
+        let least = least_given_to(model, standing, &machine.allocation);
         if standing.is_some_and(|standing| may_go(model, vm, standing)) {
             let Some(standing) = standing else { continue };
             let needed = needed_by(standing, &machine.allocation);
@@ -68,7 +68,7 @@ pub(super) fn lower_bound(model: &Model<'_>) -> f64 {
             largest.memory = largest.memory.max(machine.allocation.memory.unwrap_or(Bytes(0)).0);
             least_given = least_given.min(least);
         } else {
-            bound += MACHINE + least;
+            bound += machine_cost + least;
             staying += 1;
             let room = standing.and_then(|standing| model.room(standing));
             slack.cpu += room.map_or(0, |(cpu, _)| cpu.0);
@@ -84,7 +84,7 @@ pub(super) fn lower_bound(model: &Model<'_>) -> f64 {
         .max(u64::from(staying == 0 && least_given < f64::MAX));
     #[expect(clippy::cast_precision_loss, reason = "machines are few")]
     let more = more as f64;
-    if more > 0.0 { bound + more * (MACHINE + least_given) } else { bound }
+    if more > 0.0 { bound + more * (machine_cost + least_given) } else { bound }
 }
 
 /// Whether a machine could be emptied, as far as its own standing goes.
@@ -92,13 +92,33 @@ fn may_go(model: &Model<'_>, vm: &VmId, standing: &Standing) -> bool {
     model.emptiable(vm, standing).is_ok()
 }
 
-fn least_given_to(standing: Option<&Standing>, present: &Allocation) -> f64 {
+/// What a machine costs at least while it is kept.
+pub(super) fn least_cost(model: &Model<'_>, vm: &VmId, machine: &Machine) -> f64 {
+    let least = least_given_to(model, model.standing(vm), &machine.allocation);
+    model.situation.policy.cost_per_machine + least
+}
+
+/// What all machines but those of a target cost at least.
+pub(super) fn bound_beside(model: &Model<'_>, target: &BTreeSet<VmId>) -> f64 {
+    let others = model.running().filter(|(vm, _)| !target.contains(*vm));
+    others.map(|(vm, machine)| least_cost(model, vm, machine)).sum()
+}
+
+/// The least that the machines of a target cost, and for a small one nearer than that.
+pub(super) fn bound_of(packing: &Packing) -> f64 {
+    let is_near = exact::places(packing) <= exact::PLACES_RELAXED;
+    let relaxed = is_near.then(|| exact::relaxed(packing)).flatten();
+    relaxed.unwrap_or_default().max(bound(packing))
+}
+
+fn least_given_to(model: &Model<'_>, standing: Option<&Standing>, present: &Allocation) -> f64 {
+    let policy = model.situation.policy;
     let lowered = standing.into_iter().flat_map(|standing| &standing.opportunities);
     let lowered = lowered.filter_map(|opportunity| match opportunity {
-        Opportunity::Shrink { to } => Some(given(to)),
+        Opportunity::Shrink { to } => Some(given(policy, to)),
         _ => None,
     });
-    lowered.fold(given(present), f64::min)
+    lowered.fold(given(policy, present), f64::min)
 }
 
 /// What a machine's mix needs at least: no more than it was seen to use, or is given.

@@ -21,8 +21,11 @@ pub(super) struct Draft {
     pub(super) summary: String,
     /// In cost units.
     pub(super) gain: f64,
-    /// Interruptions of live machines and applications.
-    pub(super) disruption: f64,
+    /// Gain per interruption of a live machine or application, over all the changes that only
+    /// together are worth it.
+    pub(super) worth: f64,
+    /// What must be done before.
+    pub(super) after: Option<String>,
     pub(super) moves: Vec<Move>,
     pub(super) changes: BTreeMap<VmId, MachineChange>,
     /// The groups of the machines it changes.
@@ -36,11 +39,4 @@ pub(super) struct Foretold {
     pub(super) vm: VmId,
     pub(super) before: (Millicores, Bytes),
     pub(super) after: (Millicores, Bytes),
-}
-
-impl Draft {
-    /// Gain per disruption.
-    pub(super) fn worth(&self) -> f64 {
-        self.gain / self.disruption
-    }
 }

@@ -60,7 +60,9 @@ pub(super) fn evidence(model: &Model<'_>, draft: &Draft) -> Vec<Evidence> {
             ),
             records.clone(),
         );
-        found(format!("nothing called {name} on {at}, and nothing else works there"), records);
+        let is_emptied = draft.changes.get(&moved.from).is_some_and(|change| change.retired);
+        let alone = if is_emptied { ", and nothing else works there" } else { "" };
+        found(format!("nothing called {name} on {at}{alone}"), records);
     }
     for at_peak in &draft.foretold {
         let Some(change) = draft.changes.get(&at_peak.vm).filter(|change| !change.retired) else {

@@ -148,6 +148,6 @@ fn leaving(opportunity: &Opportunity) -> Option<&AppName> {
     clippy::cast_sign_loss,
     reason = "a float to u64 saturates, and no amount has more than 52 bits of truth"
 )]
-fn scaled(amount: u64, share: f64) -> u64 {
+pub(super) fn scaled(amount: u64, share: f64) -> u64 {
     (amount as f64 * share).floor() as u64
 }

@@ -1,8 +1,8 @@
-//! Consolidation: empties a machine into one other that has room for all it runs.
+//! Consolidation: moves of a target that empty machines, each a plan of its own.
 //!
-//! Greedy: for each machine that may be emptied the best target that fits is taken. A move that
-//! empties nothing gains nothing, so it is not planned; a machine is emptied into one target, for
-//! one clone proves one new mix. Exchanges among several machines are a later search's business.
+//! The target is searched as a whole ([`super::target`]). A plan moves applications of one machine
+//! to one other, for one clone proves one new mix; what is only worth it together says so, and what
+//! must wait for another move's room waits.
 
 use std::collections::BTreeSet;
 
@@ -14,17 +14,19 @@ use common::{
 
 use super::{
     Goal, MachineChange, Move,
+    chains::{Chain, chains},
     costs::cost,
     draft::{Draft, Foretold},
     model::Model,
+    packing::search::Limits,
+    target::target,
 };
 use crate::{
     hypervisor::{Allocation, Machine},
     inference::{Standing, free_share},
 };
 
-/// Targets held against one machine at most, best first; a search without this bound comes with
-/// the full planner.
+/// Targets looked at to say why a machine fits nowhere.
 const TARGETS_TRIED: usize = 1000;
 
 /// A machine that can carry more.
@@ -44,32 +46,96 @@ struct Source<'a> {
     needed: (Millicores, Bytes),
 }
 
-/// All consolidations that are right by themselves, and for machines that could be emptied but
-/// into nothing, why.
-pub(super) fn consolidations<'a>(model: &Model<'a>) -> (Vec<Draft>, Vec<(VmId, String)>) {
+/// The consolidations of the best target.
+pub(super) struct Consolidations {
+    pub(super) drafts: Vec<Draft>,
+    /// Why machines that could be emptied are not.
+    pub(super) stuck: Vec<(VmId, String)>,
+    /// What the target's moves gain in all, once all are made.
+    pub(super) gain: f64,
+    /// No target brings the machines that it was looked for among below this.
+    pub(super) bound: f64,
+    /// Those machines.
+    pub(super) machines: BTreeSet<VmId>,
+}
+
+/// The moves of the best target within limits.
+pub(super) fn consolidations(model: &Model<'_>, limits: &Limits<'_>) -> Consolidations {
     let targets = targets(model);
-    let (mut drafts, mut stuck) = (Vec::new(), Vec::new());
-    for source in sources(model) {
-        match best(model, &source, &targets) {
-            Ok(target) => drafts.push(draft(model, &source, target)),
-            Err(reason) => stuck.push((source.vm.clone(), reason)),
+    let ranks = targets.iter().enumerate().map(|(rank, target)| (target.vm, rank)).collect();
+    let searched = target(model, &ranks, limits);
+    let threshold = model.situation.policy.gain_per_disruption;
+    let (mut drafts, mut gain) = (Vec::new(), 0.0);
+    for chain in chains(model, &searched) {
+        if chain.gain > 0.0 {
+            gain += if chain.worth() > threshold { chain.gain } else { 0.0 };
+            drafts.extend(chain_drafts(model, &chain, &targets));
         }
     }
-    (drafts, stuck)
+    let emptied: BTreeSet<&VmId> =
+        drafts.iter().flat_map(|draft| draft.moves.iter().map(|moved| &moved.from)).collect();
+    let stuck = sources(model).into_iter().filter(|source| !emptied.contains(source.vm));
+    let stuck = stuck.map(|source| (source.vm.clone(), why_not(model, &source, &targets)));
+    let stuck = stuck.collect();
+    let machines = searched.machines.iter().map(|vm| (*vm).clone()).collect();
+    Consolidations { stuck, gain, bound: searched.bound, machines, drafts }
+}
+
+fn chain_drafts(model: &Model<'_>, chain: &Chain<'_>, targets: &[Target<'_>]) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = Vec::new();
+    let mut last = None;
+    for part in &chain.parts {
+        let target = targets.iter().find(|target| target.vm == part.to);
+        let source = source(model, part.from, part.applications.clone());
+        let (Some(source), Some(target)) = (source, target) else { continue };
+        let mut made = draft(model, &source, target, part.retires);
+        made.worth = chain.worth();
+        if !part.retires {
+            made.summary = format!("{}, {}", made.summary, part.purpose);
+        }
+        if fits(model, &source, target).is_err() {
+            made.after = last.clone();
+        }
+        last = Some(made.summary.clone());
+        drafts.push(made);
+    }
+    drafts
+}
+
+/// Why a machine that could be emptied is not.
+fn why_not(model: &Model<'_>, source: &Source<'_>, targets: &[Target<'_>]) -> String {
+    let target = match best(model, source, targets) {
+        Ok(target) => target,
+        Err(reason) => return reason,
+    };
+    let Draft { summary, worth, .. } = draft(model, source, target, true);
+    let threshold = model.situation.policy.gain_per_disruption;
+    if worth > threshold {
+        return format!("{summary}: the room there serves what gains more");
+    }
+    too_little(&summary, worth, threshold)
+}
+
+/// What is said of a change that is not worth it.
+pub(super) fn too_little(summary: &str, worth: f64, threshold: f64) -> String {
+    format!("{summary}: gains {worth:.3} cost units per interruption, {threshold} are needed")
 }
 
 fn sources<'a>(model: &Model<'a>) -> Vec<Source<'a>> {
-    let mut sources = Vec::new();
-    for (vm, machine) in model.running() {
-        let Some(standing) = model.standing(vm) else { continue };
-        let Ok(leaving) = model.emptiable(vm, standing) else { continue };
-        let needs = || leaving.iter().filter_map(|name| standing.needs.get(*name));
-        let cpu = needs().map(|need| need.cpu_peak.max(need.cpu_mean).0).sum();
-        let memory = needs().map(|need| need.memory_peak.0).sum();
-        let needed = (Millicores(cpu), Bytes(memory));
-        sources.push(Source { vm, standing, machine, leaving, needed });
-    }
-    sources
+    let running = model.running().filter_map(|(vm, _)| {
+        let standing = model.standing(vm)?;
+        source(model, vm, model.emptiable(vm, standing).ok()?)
+    });
+    running.collect()
+}
+
+fn source<'a>(model: &Model<'a>, vm: &'a VmId, leaving: Vec<&'a AppName>) -> Option<Source<'a>> {
+    let (standing, machine) = (model.standing(vm)?, model.machine(vm)?);
+    let needs = || leaving.iter().filter_map(|name| standing.needs.get(*name));
+    let cpu = needs().map(|need| need.cpu_peak.max(need.cpu_mean).0).sum();
+    let memory = needs().map(|need| need.memory_peak.0).sum();
+    let needed = (Millicores(cpu), Bytes(memory));
+    Some(Source { vm, standing, machine, leaving, needed })
 }
 
 /// Those that work in concert first, then those with most room: the fleet's working machines are
@@ -180,63 +246,65 @@ fn names(names: &[&AppName]) -> String {
     names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-fn draft(model: &Model<'_>, source: &Source<'_>, target: &Target<'_>) -> Draft {
-    let there = mix_of(target.standing);
-    let here = mix_of(source.standing);
-    let mut more = there.clone();
+fn draft(model: &Model<'_>, source: &Source<'_>, target: &Target<'_>, retires: bool) -> Draft {
+    let (there, here) = (mix_of(target.standing), mix_of(source.standing));
+    let (mut more, mut less) = (there.clone(), here.clone());
     for name in &source.leaving {
-        let setup = here.0.get(*name).cloned().unwrap_or_default();
+        let setup = less.0.remove(*name).unwrap_or_default();
         more.0.insert((*name).clone(), setup);
     }
+    let given = source.machine.allocation;
     let nothing = Allocation {
-        cpu: source.machine.allocation.cpu.map(|_| Millicores(0)),
-        memory: source.machine.allocation.memory.map(|_| Bytes(0)),
+        cpu: given.cpu.map(|_| Millicores(0)),
+        memory: given.memory.map(|_| Bytes(0)),
         // A retired machine is stopped, its disks stay.
-        storage: source.machine.allocation.storage,
+        storage: given.storage,
     };
     let kept = change(target.standing, target.machine, (there, more), target.machine.allocation);
-    let gone = change(source.standing, source.machine, (here, ApplicationMix::default()), nothing);
-    let gone = MachineChange { retired: true, ..gone };
+    let then = if retires { nothing } else { given };
+    let left = change(source.standing, source.machine, (here, less), then);
+    let left = MachineChange { retired: retires, ..left };
     let moves = source.leaving.iter().map(|name| Move {
         application: (*name).clone(),
         from: source.vm.clone(),
         to: target.vm.clone(),
     });
     let moves: Vec<Move> = moves.collect();
-    let gain = cost(&source.machine.allocation);
+    let gain = if retires { cost(model.situation.policy, &given) } else { 0.0 };
+    let (from, to) = (&source.standing.name, &target.standing.name);
+    let goes = if retires { format!(" and retire {from}") } else { String::new() };
     Draft {
         goal: Goal::Consolidate,
         source: target.vm.clone(),
         allocation: target.machine.allocation,
-        summary: format!(
-            "move {} from {} to {} and retire {}",
-            names(&source.leaving),
-            source.standing.name,
-            target.standing.name,
-            source.standing.name
-        ),
+        summary: format!("move {} from {from} to {to}{goes}", names(&source.leaving)),
         // Each moved application is interrupted once, and the machine goes.
-        #[expect(clippy::cast_precision_loss, reason = "applications are few")]
-        disruption: moves.len() as f64 + 1.0,
+        worth: gain / (moves.len() as f64 + 1.0),
+        after: None,
         gain,
         moves,
-        changes: [(target.vm.clone(), kept), (source.vm.clone(), gone)].into(),
+        changes: [(target.vm.clone(), kept), (source.vm.clone(), left)].into(),
         groups: [model.group(source.vm).clone(), model.group(target.vm).clone()].into(),
-        foretold: foretold(source, target),
+        foretold: foretold(source, target, retires),
     }
 }
 
-fn foretold(source: &Source<'_>, target: &Target<'_>) -> Vec<Foretold> {
+fn foretold(source: &Source<'_>, target: &Target<'_>, retires: bool) -> Vec<Foretold> {
     let (cpu, memory) = (target.standing.cpu_peak, target.standing.memory_peak);
     let (cpu, memory) = (cpu.unwrap_or_default(), memory.unwrap_or_default());
     let then = (Millicores(cpu.0 + source.needed.0.0), Bytes(memory.0 + source.needed.1.0));
-    let gone = (
+    let whole = (
         source.standing.cpu_peak.unwrap_or_default(),
         source.standing.memory_peak.unwrap_or_default(),
     );
+    let less = (
+        Millicores(whole.0.0.saturating_sub(source.needed.0.0)),
+        Bytes(whole.1.0.saturating_sub(source.needed.1.0)),
+    );
+    let left = if retires { Default::default() } else { less };
     vec![
         Foretold { vm: target.vm.clone(), before: (cpu, memory), after: then },
-        Foretold { vm: source.vm.clone(), before: gone, after: Default::default() },
+        Foretold { vm: source.vm.clone(), before: whole, after: left },
     ]
 }
 

@@ -12,6 +12,7 @@ use crate::{hypervisor::Allocation, inference::Opportunity};
 /// All shrinks that are right by themselves.
 pub(super) fn shrinks(model: &Model<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
+    let policy = model.situation.policy;
     for (vm, _) in model.running() {
         let Ok((standing, machine)) = model.candidate(vm) else { continue };
         let lowered = standing.opportunities.iter().find_map(|opportunity| match opportunity {
@@ -25,13 +26,16 @@ pub(super) fn shrinks(model: &Model<'_>) -> Vec<Draft> {
         let use_at_peak =
             (standing.cpu_peak.unwrap_or_default(), standing.memory_peak.unwrap_or_default());
         let (from, name) = (machine.allocation, &standing.name);
+        let gain = cost(policy, &from) - cost(policy, &to);
         drafts.push(Draft {
             goal: Goal::Shrink,
             source: vm.clone(),
             allocation: to,
             summary: format!("give {name} {} instead of {}", told(&to), told(&from)),
-            gain: cost(&from) - cost(&to),
-            disruption: 1.0,
+            gain,
+            // One machine is interrupted once.
+            worth: gain,
+            after: None,
             moves: Vec::new(),
             changes: [(vm.clone(), change(standing, machine, (mix.clone(), mix), to))].into(),
             groups: [model.group(vm).clone()].into(),

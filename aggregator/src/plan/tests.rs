@@ -224,8 +224,21 @@ fn the_bound_lies_below_what_is_reached_and_that_below_what_is() {
 }
 
 #[test]
-fn the_bound_leaves_a_machine_where_all_could_go() {
-    let jobs = ["a", "b", "c"].map(|guest| (guest, vec![app("report", 30, 60, &[])]));
+fn the_bound_leaves_as_many_machines_as_it_takes_to_hold_all() {
+    // Of 256 MiB 179 may be used: room for three jobs of 40 MiB, and for two of 60.
+    for (memory_mib, needed) in [(40, 1.0), (60, 2.0)] {
+        let planned = three_jobs(memory_mib);
+        let each = planned.cost_before / 3.0;
+        assert_eq!(planned.plans.len(), 1, "{planned:#?}");
+        assert!((planned.lower_bound - needed * each).abs() < 1e-5, "what runs must run somewhere");
+        assert!((planned.cost_of_target - needed * each).abs() < 1e-9);
+        assert!(planned.gap().unwrap() < 1e-5);
+        assert!((planned.cost_after - 2.0 * each).abs() < 1e-9, "one machine at a time");
+    }
+}
+
+fn three_jobs(memory_mib: u64) -> Planned {
+    let jobs = ["a", "b", "c"].map(|guest| (guest, vec![app("report", 30, memory_mib, &[])]));
     let mut fleet = Fleet::of(&jobs);
     for guest in ["a", "b", "c"] {
         fleet.guest(guest).apps[0].name = match guest {
@@ -240,11 +253,7 @@ fn the_bound_leaves_a_machine_where_all_could_go() {
     for application in ["report", "report-b", "report-c"] {
         around.catalogue.0.insert(name(application), job.clone());
     }
-    let planned = planned(&around, &fleet);
-    assert_eq!(planned.plans.len(), 1, "{planned:#?}");
-    let each = planned.cost_before / 3.0;
-    assert!((planned.lower_bound - each).abs() < 1e-9, "what runs must run somewhere");
-    assert!((planned.cost_after - 2.0 * each).abs() < 1e-9);
+    planned(&around, &fleet)
 }
 
 #[test]
@@ -350,6 +359,56 @@ fn a_gain_below_what_an_interruption_is_worth_is_left_alone() {
     around.policy.gain_per_disruption = 5.0;
     let told = reason(&around, &demonstration(), "report-1");
     assert!(told.contains("5 are needed"), "{told}");
+}
+
+#[test]
+fn at_other_prices_another_plan_is_worth_it() {
+    let mut around = moves_only();
+    around.policy.cost_per_machine = 0.0;
+    around.policy.cost_per_core = 0.0;
+    around.policy.cost_per_gib = 0.0;
+    assert!(planned(&around, &demonstration()).plans.is_empty());
+    around.policy.cost_per_gib = 1.0;
+    let dear = planned(&around, &demonstration());
+    assert!((dear.cost_before - dear.cost_after - 0.25).abs() < 1e-9, "256 MiB go");
+}
+
+#[test]
+fn what_fits_nowhere_whole_is_split_and_only_together_worth_it() {
+    let (around, fleet) = split();
+    let planned = planned(&around, &fleet);
+    let plan = &planned.plans[0];
+    assert_eq!((plan.moves.len(), planned.plans.len()), (1, 1));
+    assert!(plan.summary.contains("one of the moves that empty it"), "{}", plan.summary);
+    assert!(plan.changes.values().all(|change| !change.retired));
+    assert!(!kinds(plan).contains(&"retire"));
+    assert!((planned.cost_after - planned.cost_before).abs() < 1e-9, "nothing goes yet");
+    assert!(planned.cost_of_target < planned.cost_before - 0.5);
+}
+
+/// A machine with two jobs, each of which fits beside another machine's, but not both.
+fn split() -> (Around, Fleet) {
+    let mut around = moves_only();
+    let job = Application { class: Class::Batch, movable: true, ..Application::default() };
+    around.catalogue.0.insert(name("mailer"), job.clone());
+    around.catalogue.0.insert(name("cleaner"), job);
+    let jobs = vec![app("mailer", 20, 60, &[]), app("cleaner", 20, 60, &[])];
+    let fleet = Fleet::of(&[
+        ("jobs-1", jobs),
+        ("store-1", vec![app("store", 40, 90, &[5432])]),
+        ("store-2", vec![app("store", 40, 90, &[5432])]),
+    ]);
+    (around, fleet)
+}
+
+#[test]
+fn a_search_that_is_told_to_end_still_keeps_every_promise() {
+    let (around, fleet) = any_fleet(3);
+    let stop = || false;
+    let limits = Limits { steps: u64::MAX, seed: 1, go_on: Some(&stop), progress: None };
+    let planned = with(&around, &fleet, |situation| plan_within(situation, &limits));
+    assert!(planned.lower_bound <= planned.cost_of_target + 1e-9);
+    planned.plans.iter().for_each(|plan| holds(&around, plan, 3));
 }
 
 #[test]
@@ -620,6 +679,8 @@ fn no_fleet_makes_a_plan_break_its_promises() {
         let (around, fleet) = any_fleet(seed);
         let planned = planned(&around, &fleet);
         let (bound, after) = (planned.lower_bound, planned.cost_after);
+        let target = planned.cost_of_target;
+        assert!(bound <= target && target <= after + 1e-9, "seed {seed}");
         assert!(bound <= after + 1e-9 && after <= planned.cost_before + 1e-9, "seed {seed}");
         let mut touched = BTreeSet::new();
         for plan in &planned.plans {

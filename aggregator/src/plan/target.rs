@@ -1,0 +1,339 @@
+//! The whole target: where every application that may leave its machine should run.
+//!
+//! The model is written as numbers, searched, and read back as moves. A machine that takes nothing
+//! in and that nothing may leave is left out of it: nothing about it can change. Every move costs
+//! what an interruption must gain, so a target that gains less per interruption is none.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::id::{AppName, HostId, NetworkId, VmId};
+
+use super::{
+    costs::{bound_of, cost, least_cost},
+    model::{Model, scaled},
+    packing::{
+        Bin, End, Host, Item, Packing, Tie,
+        exact::solve_or_search,
+        order::{Order, order},
+        search::Limits,
+    },
+};
+use crate::{
+    hypervisor::Machine,
+    inference::{Need, Opportunity, Party, Standing},
+};
+
+/// CPU, and memory in KiB.
+const DIMS: usize = 2;
+const KIB: u64 = 1 << 10;
+/// What all preferences together may weigh, in cost units: they choose among equals only.
+const PREFERENCE: f64 = 1e-4;
+/// Cost of a busy edge per unit of distance; more than a preference, less than any machine.
+const DISTANCE: f64 = 1e-3;
+
+/// An application that may leave its machine.
+pub(super) struct Movable<'a> {
+    pub(super) application: &'a AppName,
+    pub(super) home: usize,
+}
+
+/// The target and the way there.
+pub(super) struct Target<'a> {
+    pub(super) machines: Vec<&'a VmId>,
+    pub(super) movables: Vec<Movable<'a>>,
+    pub(super) packing: Packing,
+    /// Empty if nothing moves.
+    pub(super) order: Order,
+    /// No target costs less, before interruptions are counted; machines left out not included.
+    pub(super) bound: f64,
+}
+
+impl Target<'_> {
+    /// Whether a machine goes once the target is reached.
+    pub(super) fn is_emptied(&self, bin: usize) -> bool {
+        let had_any = self.movables.iter().any(|movable| movable.home == bin);
+        !self.packing.stays(bin) && had_any && !self.order.reached.contains(&bin)
+    }
+}
+
+/// Looks for the best target within limits.
+pub(super) fn target<'a>(
+    model: &Model<'a>,
+    ranks: &BTreeMap<&'a VmId, usize>,
+    limits: &Limits<'_>,
+) -> Target<'a> {
+    let mut written = Written::new(model);
+    written.write(ranks);
+    let Written { machines, movables, items, bins, hosts, reach, .. } = written;
+    let bare = bare(model, &machines, &items, &bins);
+    let packing = Packing::new(DIMS, items, bins, hosts, reach);
+    let homes: Vec<usize> = movables.iter().map(|movable| movable.home).collect();
+    let found = packing.as_it_is().and_then(|_| solve_or_search(&packing, limits));
+    let to = found.map_or_else(|| homes.clone(), |found| found.assignment);
+    let mut way = order(&packing, &homes, &to);
+    // What was refused on the way may have been what made it worth it.
+    if packing.cost(&way.reached) >= packing.cost(&homes) {
+        way = Order { stages: Vec::new(), refused: way.refused, reached: homes };
+    }
+    Target { bound: bound_of(&bare), machines, movables, packing, order: way }
+}
+
+/// The same without what only chooses among equals, and with machines as small as they may become.
+fn bare(model: &Model<'_>, machines: &[&VmId], items: &[Item], bins: &[Bin]) -> Packing {
+    let items = items.iter().map(|item| Item {
+        move_cost: 0.0,
+        ties: Vec::new(),
+        holds: Vec::new(),
+        excludes: Vec::new(),
+        ..item.clone()
+    });
+    let bins = bins.iter().zip(machines).map(|(bin, vm)| Bin {
+        fixed_cost: model.machine(vm).map_or(0.0, |machine| least_cost(model, vm, machine)),
+        reluctance: 0.0,
+        ..bin.clone()
+    });
+    Packing::new(DIMS, items.collect(), bins.collect(), Vec::new(), Vec::new())
+}
+
+/// What must not meet on one machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Mark<'a> {
+    Port(u16),
+    Application(&'a AppName),
+}
+
+struct Written<'m, 'a> {
+    model: &'m Model<'a>,
+    machines: Vec<&'a VmId>,
+    index: BTreeMap<&'a VmId, usize>,
+    movables: Vec<Movable<'a>>,
+    items: Vec<Item>,
+    bins: Vec<Bin>,
+    hosts: Vec<Host>,
+    reach: Vec<Vec<bool>>,
+    marks: BTreeMap<Mark<'a>, u32>,
+    networks: BTreeMap<BTreeSet<&'a NetworkId>, usize>,
+    on: BTreeMap<&'a HostId, usize>,
+}
+
+impl<'m, 'a> Written<'m, 'a> {
+    fn new(model: &'m Model<'a>) -> Self {
+        Self {
+            model,
+            machines: Vec::new(),
+            index: BTreeMap::new(),
+            movables: Vec::new(),
+            items: Vec::new(),
+            bins: Vec::new(),
+            hosts: Vec::new(),
+            reach: Vec::new(),
+            marks: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            on: BTreeMap::new(),
+        }
+    }
+
+    fn write(&mut self, ranks: &BTreeMap<&'a VmId, usize>) {
+        for (vm, machine) in self.model.running() {
+            let Ok((standing, _)) = self.model.candidate(vm) else { continue };
+            let leaving = leaving(standing);
+            let carries = self.model.room(standing).is_some();
+            if leaving.is_empty() && !carries {
+                continue;
+            }
+            let bin = self.machines.len();
+            self.machines.push(vm);
+            self.index.insert(vm, bin);
+            for application in &leaving {
+                self.movables.push(Movable { application, home: bin });
+            }
+            let rank = ranks.get(vm).copied().unwrap_or(ranks.len());
+            let made = self.bin((vm, machine, standing), &leaving, rank);
+            self.bins.push(made);
+        }
+        for at in 0..self.movables.len() {
+            let (application, home) = (self.movables[at].application, self.movables[at].home);
+            let made = self.item(application, home);
+            self.items.push(made);
+        }
+        let sets: BTreeMap<usize, &BTreeSet<&NetworkId>> =
+            self.networks.iter().map(|(set, class)| (*class, set)).collect();
+        let row = |from: &BTreeSet<&NetworkId>| {
+            sets.values().map(|to| to.is_superset(from)).collect::<Vec<_>>()
+        };
+        self.reach = sets.values().map(|from| row(from)).collect();
+        self.raise_hosts();
+    }
+
+    fn bin(
+        &mut self,
+        (vm, machine, standing): (&'a VmId, &'a Machine, &'a Standing),
+        leaving: &[&'a AppName],
+        rank: usize,
+    ) -> Bin {
+        let policy = self.model.situation.policy;
+        let needs = leaving.iter().map(|name| demand(standing.needs.get(*name)));
+        let moving = needs.fold([0; DIMS], |sum, need| [sum[0] + need[0], sum[1] + need[1]]);
+        let peak = [
+            standing.cpu_peak.unwrap_or_default().0,
+            standing.memory_peak.unwrap_or_default().0.div_ceil(KIB),
+        ];
+        let base = [peak[0].saturating_sub(moving[0]), peak[1].saturating_sub(moving[1])];
+        let given = &standing.allocation;
+        let usable = 1.0 - policy.headroom;
+        let capacity = [
+            scaled(given.cpu.unwrap_or_default().0, usable),
+            scaled(given.memory.unwrap_or_default().0, usable) / KIB,
+        ];
+        // Peaks of its own applications that never met may exceed what it may carry.
+        let fits = (0..DIMS).all(|dim| base[dim] + moving[dim] <= capacity[dim]);
+        let gain = cost(policy, &machine.allocation) - policy.gain_per_disruption;
+        let stays = gain <= 0.0 || self.model.emptiable(vm, standing).is_err();
+        let (holds, excludes) = self.marks_that_stay(standing, leaving);
+        let running = self.model.running().count().max(1);
+        Bin {
+            capacity: capacity.map(float).to_vec(),
+            base: base.map(float).to_vec(),
+            fixed_cost: gain.max(0.0),
+            unit_cost: Vec::new(),
+            stays,
+            accepts: fits && self.model.room(standing).is_some(),
+            reluctance: PREFERENCE * float(rank as u64) / float(running as u64),
+            class: self.class_of(vm),
+            host: self.host_of(machine),
+            holds,
+            excludes,
+        }
+    }
+
+    fn item(&mut self, application: &'a AppName, home: usize) -> Item {
+        let vm = self.machines[home];
+        let standing = self.model.standing(vm);
+        let need = standing.and_then(|standing| standing.needs.get(application));
+        let (holds, mut excludes) =
+            standing.map(|standing| self.marks_of(standing, application)).unwrap_or_default();
+        // What a machine runs once it does not run twice.
+        excludes.extend(holds.iter().copied());
+        Item {
+            demand: demand(need).map(float).to_vec(),
+            home: Some(home),
+            move_cost: self.model.situation.policy.gain_per_disruption,
+            class: self.class_of(vm),
+            ties: self.ties(vm, application),
+            holds,
+            excludes,
+        }
+    }
+
+    /// Marks an application brings: itself and its ports; and those it must not meet.
+    fn marks_of(&mut self, standing: &'a Standing, name: &'a AppName) -> (Vec<u32>, Vec<u32>) {
+        let catalogue = &self.model.situation.catalogue.0;
+        let entry = catalogue.get(name);
+        let served = entry.into_iter().flat_map(|entry| entry.serves.keys());
+        let ports: BTreeSet<u16> =
+            standing.listens.get(name).into_iter().flatten().chain(served).copied().collect();
+        let mut holds = vec![self.mark(Mark::Application(name))];
+        holds.extend(ports.into_iter().map(|port| self.mark(Mark::Port(port))));
+        let never = entry.into_iter().flat_map(|entry| &entry.never_with);
+        let excludes = never.map(|other| self.mark(Mark::Application(other))).collect();
+        (holds, excludes)
+    }
+
+    fn marks_that_stay(
+        &mut self,
+        standing: &'a Standing,
+        leaving: &[&'a AppName],
+    ) -> (Vec<u32>, Vec<u32>) {
+        let mix = standing.mix.iter().flat_map(|mix| mix.applications.0.keys());
+        let there: BTreeSet<&AppName> =
+            standing.listens.keys().chain(standing.needs.keys()).chain(mix).collect();
+        let (mut holds, mut excludes) = (Vec::new(), Vec::new());
+        for name in there.into_iter().filter(|name| !leaving.contains(name)) {
+            let (held, excluded) = self.marks_of(standing, name);
+            holds.extend(held);
+            excludes.extend(excluded);
+        }
+        (holds, excludes)
+    }
+
+    fn mark(&mut self, mark: Mark<'a>) -> u32 {
+        let next = u32::try_from(self.marks.len()).unwrap_or(u32::MAX);
+        *self.marks.entry(mark).or_insert(next)
+    }
+
+    fn class_of(&mut self, vm: &VmId) -> usize {
+        let next = self.networks.len();
+        *self.networks.entry(self.model.networks(vm)).or_insert(next)
+    }
+
+    fn host_of(&mut self, machine: &'a Machine) -> Option<usize> {
+        let host = self.model.situation.inventory.hosts.get(&machine.host)?;
+        let next = self.hosts.len();
+        let index = *self.on.entry(&machine.host).or_insert(next);
+        if index == next {
+            self.hosts.push(Host { capacity: vec![float(host.cpu.0), f64::MAX] });
+        }
+        Some(index)
+    }
+
+    /// What an application talks to, as far as that is in the model.
+    fn ties(&self, vm: &VmId, application: &AppName) -> Vec<Tie> {
+        let edges = self.model.outbound(vm).iter().filter_map(|(key, edge)| {
+            // Who is not known to call may be the one that moves.
+            let calls = key.client.application().is_none_or(|name| name == application);
+            let Party::Machine { vm: server, .. } = &key.server else { return None };
+            let to = self.index.get(server).filter(|_| calls)?;
+            let rate = edge.connections.per_second + edge.open_mean;
+            Some(Tie { to: End::Bin(*to), cost: DISTANCE * rate / (1.0 + rate) })
+        });
+        edges.collect()
+    }
+
+    /// A host that gives more than it has today may go on doing so, but takes no more on; what is
+    /// not in the model uses its part.
+    fn raise_hosts(&mut self) {
+        let mut used = vec![0.0; self.hosts.len()];
+        for (vm, machine) in self.model.running() {
+            let Some(host) = self.on.get(&machine.host) else { continue };
+            if !self.index.contains_key(vm) {
+                let peak = self.model.standing(vm).and_then(|standing| standing.cpu_peak);
+                let peak = float(peak.or(machine.allocation.cpu).unwrap_or_default().0);
+                self.hosts[*host].capacity[0] -= peak;
+            }
+        }
+        for bin in &self.bins {
+            if let Some(host) = bin.host {
+                used[host] += bin.base[0];
+            }
+        }
+        for item in &self.items {
+            if let Some(host) = item.home.and_then(|home| self.bins[home].host) {
+                used[host] += item.demand[0];
+            }
+        }
+        for (host, used) in self.hosts.iter_mut().zip(used) {
+            host.capacity[0] = host.capacity[0].max(used);
+        }
+    }
+}
+
+/// Applications of a machine's mix that may leave it.
+fn leaving(standing: &Standing) -> Vec<&AppName> {
+    let Some(mix) = &standing.mix else { return Vec::new() };
+    let names = standing.opportunities.iter().filter_map(|opportunity| match opportunity {
+        Opportunity::MixDown { application, .. } => Some(application),
+        _ => None,
+    });
+    names.filter(|name| mix.applications.0.contains_key(*name)).collect()
+}
+
+/// CPU and memory at their peaks: the windows hold no course over the day yet, so one bucket
+/// stands for all.
+fn demand(need: Option<&Need>) -> [u64; DIMS] {
+    let need = need.copied().unwrap_or_default();
+    [need.cpu_peak.max(need.cpu_mean).0, need.memory_peak.0.div_ceil(KIB)]
+}
+
+fn float(amount: u64) -> f64 {
+    amount as f64
+}
