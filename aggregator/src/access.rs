@@ -49,6 +49,9 @@ pub const TABLE: &[(&str, Requirement)] = &[
     ("/sinter.agent.v1.AgentLinkService/Attach", Requirement::Agent),
     ("/sinter.admin.v1.FleetService/ListMachines", VIEWER),
     ("/sinter.admin.v1.FleetService/GetMachine", VIEWER),
+    ("/sinter.admin.v1.FleetService/GetSoftware", VIEWER),
+    // Stores nothing, but makes a guest work: more than a look.
+    ("/sinter.admin.v1.FleetService/RequestSample", OPERATOR),
     ("/sinter.admin.v1.FleetService/ListHosts", VIEWER),
     ("/sinter.admin.v1.FleetService/ListAgents", VIEWER),
     ("/sinter.admin.v1.FleetService/RevokeAgent", ADMIN),

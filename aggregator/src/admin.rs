@@ -31,6 +31,7 @@ mod plans;
 mod refusal;
 mod settings;
 mod show;
+mod software;
 mod tokens;
 mod toml_text;
 

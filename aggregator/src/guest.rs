@@ -237,6 +237,14 @@ impl AgentHub {
         self.0.streams.all()
     }
 
+    /// Asks the agent of a machine for a sample at once, a full one; `false` if none is attached.
+    #[must_use]
+    pub fn want_sample(&self, vm: &VmId) -> bool {
+        let open = self.0.streams.from(vm);
+        open.iter().for_each(|open| open.want());
+        !open.is_empty()
+    }
+
     /// Bad input so far, connections that a port served under [`AgentHub::terms`] turned away
     /// among it.
     #[must_use]
@@ -278,7 +286,8 @@ pub fn token_hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.trim().as_bytes()).into()
 }
 
-/// Reads a kept sample again, as it is done after a restart.
+/// Reads a kept sample again, as it is done after a restart. What it says of the software was kept
+/// beside it and is left out.
 ///
 /// # Errors
 ///
@@ -286,7 +295,8 @@ pub fn token_hash(token: &str) -> [u8; 32] {
 pub fn seen_of(stored: &StoredSample) -> Result<Seen, BadMessage> {
     let wire = common::wire::types::v1::Sample::decode(stored.bytes.clone());
     let remedy = "start the version that kept it";
-    let wire = wire.map_err(|cause| BadMessage::new("stored sample", cause, remedy))?;
+    let mut wire = wire.map_err(|cause| BadMessage::new("stored sample", cause, remedy))?;
+    wire.software = None;
     Ok(Seen {
         agent: stored.agent.clone(),
         vm: stored.vm.clone(),

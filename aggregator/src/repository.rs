@@ -28,6 +28,7 @@ mod rows;
 mod salvage;
 mod samples;
 mod settings;
+mod software;
 mod tokens;
 mod windows;
 
@@ -38,6 +39,7 @@ pub use lists::{ListState, StoredList};
 pub use rows::{Page, Repository};
 pub use salvage::{Salvaged, SalvagedTable, salvage};
 pub use samples::{Incoming, Progress, StoredSample};
+pub use software::StoredSoftware;
 pub use tokens::TokenRecord;
 pub use windows::{Checkpoint, WindowCommit, WindowRow};
 
@@ -75,11 +77,13 @@ pub enum Table {
     Requests = 14,
     /// Scope, policy, catalogue and the like, by name.
     Settings = 15,
+    /// What is installed in guests, by agent.
+    Software = 16,
 }
 
 impl Table {
     /// Every table, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Agents,
         Self::Tokens,
         Self::Samples,
@@ -95,6 +99,7 @@ impl Table {
         Self::AuditLog,
         Self::Requests,
         Self::Settings,
+        Self::Software,
     ];
 
     const fn byte(self) -> u8 {
@@ -124,6 +129,7 @@ impl fmt::Display for Table {
             Self::AuditLog => "audit log",
             Self::Requests => "requests",
             Self::Settings => "settings",
+            Self::Software => "software",
         };
         f.pad(name)
     }

@@ -12,12 +12,13 @@ use super::{
     Admin,
     change::actor,
     page,
-    refusal::{self, bad_field, missing},
+    refusal::{self, bad_field, missing, not_now},
     show::{self, Fleet},
+    software,
 };
 use crate::{
     guest::Guests as _,
-    repository::{AgentRecord, AgentState},
+    repository::{AgentRecord, AgentState, StoredSoftware},
 };
 
 const USUAL_PAGE: usize = 500;
@@ -108,8 +109,47 @@ impl FleetService for Admin {
             answer.connections = seen.connections.iter().map(Into::into).collect();
             answer.services = seen.services.iter().map(Into::into).collect();
             answer.processes = seen.processes.iter().map(Into::into).collect();
+            answer.flows = seen.flows.iter().map(Into::into).collect();
+            answer.coverage = seen.coverage.as_ref().map(Into::into);
+            answer.agent = seen.agent.as_ref().map(Into::into);
+            answer.applications = seen.applications.iter().map(Into::into).collect();
         }
         Ok(Response::new(answer))
+    }
+
+    async fn get_software(
+        &self,
+        request: Request<v1::GetSoftwareRequest>,
+    ) -> Result<Response<v1::GetSoftwareResponse>, Status> {
+        let request = request.into_inner();
+        let names = self.fleet().await?.names();
+        let vm = found(&names, &request.vm)?;
+        let agents = self.repository.agents().await.map_err(refusal::repository)?;
+        let mut known = None;
+        // Of several agents that a machine had, the one that spoke last.
+        for agent in agents.iter().filter(|agent| agent.vm == vm) {
+            let told = self.repository.software(&agent.id).await.map_err(refusal::repository)?;
+            let is_later = |told: &StoredSoftware, known: &Option<StoredSoftware>| {
+                known.as_ref().is_none_or(|known| told.received_at > known.received_at)
+            };
+            known = match told {
+                Some(told) if is_later(&told, &known) => Some(told),
+                _ => known,
+            };
+        }
+        software::page(known.unwrap_or_default(), &request).map(Response::new)
+    }
+
+    async fn request_sample(
+        &self,
+        request: Request<v1::RequestSampleRequest>,
+    ) -> Result<Response<v1::RequestSampleResponse>, Status> {
+        let names = self.fleet().await?.names();
+        let vm = found(&names, &request.into_inner().vm)?;
+        if self.hub.want_sample(&vm) {
+            return Ok(Response::new(v1::RequestSampleResponse {}));
+        }
+        Err(not_now("AGENT", vm.as_str(), "no agent of it is attached; start it and try again"))
     }
 
     async fn list_hosts(

@@ -148,6 +148,7 @@ fn applications(machine: &str) -> String {
     own.chain(others).collect()
 }
 
+/// The budget is wide: the demonstration samples often, and may be a build that nobody made quick.
 fn agent(introduction: &Introduction) -> String {
     let Introduction { aggregator, fingerprint, token } = introduction;
     format!(
@@ -157,7 +158,10 @@ fn agent(introduction: &Introduction) -> String {
          apply = true\n\
          dmi = \"/run/sinter/dmi\"\n\
          spool_mib = 16\n\
-         services = \"agent\"\n"
+         services = \"agent\"\n\
+         [budget]\n\
+         cpu_percent = 50\n\
+         memory_mib = 256\n"
     )
 }
 

@@ -24,6 +24,7 @@ pub(super) struct News {
     sampling: watch::Receiver<SamplingPolicy>,
     offers: watch::Receiver<Option<Offer>>,
     challenges: watch::Receiver<Option<Instant>>,
+    wants: watch::Receiver<u64>,
 }
 
 impl News {
@@ -34,6 +35,7 @@ impl News {
             sampling: hub.sampling.subscribe(),
             offers: guest.offers(),
             challenges: open.challenges(),
+            wants: open.wants(),
         }
     }
 
@@ -42,6 +44,10 @@ impl News {
         loop {
             let news = tokio::select! {
                 Ok(()) = self.challenges.changed() => self.challenge(),
+                Ok(()) = self.wants.changed() => {
+                    let reason = "an operator asks for a sample".to_owned();
+                    Some(Message::Resynchronise(Resynchronise { reason }))
+                }
                 Ok(()) = self.offers.changed() => self.offer(),
                 Ok(()) = self.sampling.changed() => {
                     Some(Message::SamplingPolicy(self.sampling.borrow_and_update().clone()))

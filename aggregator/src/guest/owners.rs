@@ -165,6 +165,10 @@ mod tests {
             first_seen: common::clock::Timestamp::default(),
             sent: None,
             received: None,
+            user: None,
+            inode: None,
+            translated: None,
+            transport: None,
         };
         let mut sample = Sample::default();
         sample.connections.upserted.push((key, row));

@@ -41,6 +41,8 @@ pub(super) struct Open {
     /// When somebody else wanted the seat first.
     challenged: watch::Sender<Option<Instant>>,
     answered: watch::Sender<bool>,
+    /// Goes up whenever somebody wants a sample at once.
+    wanted: watch::Sender<u64>,
     closing: CancellationToken,
     reason: OnceLock<Status>,
     over: CancellationToken,
@@ -64,6 +66,7 @@ impl Open {
             last_received: Mutex::default(),
             challenged: watch::Sender::new(None),
             answered: watch::Sender::new(false),
+            wanted: watch::Sender::new(0),
             closing: CancellationToken::new(),
             reason: OnceLock::new(),
             over: CancellationToken::new(),
@@ -85,6 +88,15 @@ impl Open {
 
     pub(super) fn challenges(&self) -> watch::Receiver<Option<Instant>> {
         self.challenged.subscribe()
+    }
+
+    /// Wants a sample at once.
+    pub(super) fn want(&self) {
+        self.wanted.send_modify(|wanted| *wanted += 1);
+    }
+
+    pub(super) fn wants(&self) -> watch::Receiver<u64> {
+        self.wanted.subscribe()
     }
 
     /// A full sample came: whoever asked for it has an answer.
@@ -147,6 +159,11 @@ impl Streams {
 
     pub(super) fn of(&self, agent: &AgentId) -> Option<Arc<Open>> {
         self.lock().get(agent).cloned()
+    }
+
+    /// The streams from a machine; more than one only for as long as two want one seat.
+    pub(super) fn from(&self, vm: &VmId) -> Vec<Arc<Open>> {
+        self.lock().values().filter(|open| open.vm == *vm).cloned().collect()
     }
 
     pub(super) fn all(&self) -> BTreeMap<AgentId, AttachedAgent> {

@@ -7,7 +7,7 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Repository, RepositoryError, Table};
+use super::{Repository, RepositoryError, Table, rows::put, software};
 
 /// Whether an agent may speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -46,13 +46,18 @@ pub struct AgentRecord {
 }
 
 impl Repository {
-    /// Remembers an agent, new or changed.
+    /// Remembers an agent, new or changed. With one that ends goes the software of its guest.
     ///
     /// # Errors
     ///
     /// If the store does not take it.
     pub async fn put_agent(&self, agent: &AgentRecord) -> Result<(), RepositoryError> {
-        self.put(Table::Agents, agent.id.as_str().as_bytes(), agent).await
+        let key = agent.id.as_str().as_bytes().to_vec();
+        let mut changes = vec![put(Table::Agents, key, agent)?];
+        if agent.state == AgentState::Tombstoned {
+            changes.push(software::forget(&agent.id));
+        }
+        Ok(self.store.commit(changes).await?)
     }
 
     /// The agent of that id.

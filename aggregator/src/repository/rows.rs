@@ -175,3 +175,36 @@ pub(super) fn decode<T: DeserializeOwned>(
     let bytes = unpack(bytes).map_err(|_| RepositoryError::Malformed { table, what })?;
     rmp_serde::from_slice(&bytes).map_err(|cause| RepositoryError::Decode { table, cause })
 }
+
+#[cfg(test)]
+mod tests {
+    use common::sample::{ApplicationUse, Counters, Facts, Observation};
+    use serde_json::Value;
+
+    use super::*;
+
+    /// A row as a version before kept it: without the fields that came later.
+    fn without<T: Serialize + Default>(later: &[&str]) -> Vec<u8> {
+        let Ok(Value::Object(mut row)) = serde_json::to_value(T::default()) else {
+            panic!("it is a map");
+        };
+        for field in later {
+            assert!(row.remove(*field).is_some(), "{field}");
+        }
+        rmp_serde::to_vec_named(&row).unwrap()
+    }
+
+    #[test]
+    fn what_was_kept_before_agents_said_more_is_read_as_it_was() {
+        let table = Table::Checkpoints;
+        let facts = without::<Facts>(&["block_devices", "remote_storage", "run_level"]);
+        assert_eq!(decode::<Facts>(table, &facts).unwrap(), Facts::default());
+        let counters = without::<Counters>(&["disks", "storage_pressure_10", "page_cache"]);
+        assert_eq!(decode::<Counters>(table, &counters).unwrap(), Counters::default());
+        let later = ["accounting", "devices", "stalls", "cpu_quantiles", "memory_quantiles"];
+        let used = without::<ApplicationUse>(&later);
+        assert_eq!(decode::<ApplicationUse>(table, &used).unwrap(), ApplicationUse::default());
+        let all = without::<Observation>(&["flows", "coverage", "agent"]);
+        assert_eq!(decode::<Observation>(table, &all).unwrap(), Observation::default());
+    }
+}

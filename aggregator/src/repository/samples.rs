@@ -17,7 +17,7 @@ use bytes::{Buf as _, BufMut as _, Bytes};
 use common::{
     clock::Timestamp,
     id::{AgentId, VmId},
-    sample::SampleId,
+    sample::{SampleId, SoftwareDelta},
 };
 use tokio::sync::Mutex;
 
@@ -37,6 +37,10 @@ pub struct Incoming {
     pub received_at: Timestamp,
     /// The wire message.
     pub bytes: Bytes,
+    /// What it says of the software.
+    pub software: Option<SoftwareDelta>,
+    /// Others are missing before it.
+    pub after_hole: bool,
 }
 
 /// A sample as it is kept.
@@ -80,7 +84,7 @@ impl Repository {
 
     /// Keeps samples of one agent, in order, and says how many of them were new: one that does not
     /// lie after the last one kept is known and left out. They are on the disk when this returns,
-    /// the known ones too. Samples of several agents share one write to the disk.
+    /// the known ones too, and what they say of the software with them. Samples of several agents share one write to the disk.
     ///
     /// # Errors
     ///
@@ -108,7 +112,9 @@ impl Repository {
         if let Some(end) = new.last() {
             let key = sample_key(agent, end.id);
             let value = pack(row_of(vm, &new));
-            self.store.commit(vec![Change::Put { table: Table::Samples, key, value }]).await?;
+            let mut changes = vec![Change::Put { table: Table::Samples, key, value }];
+            changes.extend(self.amended(agent, &new).await?);
+            self.store.commit(changes).await?;
         }
         *received = Received::Last(last);
         Ok(new.len())
@@ -260,7 +266,13 @@ mod tests {
 
     fn incoming(sequence: u64) -> Incoming {
         let received_at = Timestamp::from_millis(sequence * 10);
-        Incoming { id: id(sequence), received_at, bytes: vec![7; 3000].into() }
+        Incoming {
+            id: id(sequence),
+            received_at,
+            bytes: vec![7; 3000].into(),
+            software: None,
+            after_hole: false,
+        }
     }
 
     #[tokio::test]

@@ -137,6 +137,9 @@ fn needs(standing: &Standing, seen: Option<&LastSeen>) -> Vec<v1::Need> {
             cpu_peak_millicores: need.cpu_peak.0,
             memory_peak_bytes: need.memory_peak.0,
             listening_ports: ports.map(|port| u32::from(*port)).collect(),
+            cpu_95_millicores: need.cpu_95.map(|cpu| cpu.0),
+            cpu_99_millicores: need.cpu_99.map(|cpu| cpu.0),
+            working_set_peak_bytes: need.working_set_peak.map(|memory| memory.0),
             healthy: mix.filter(|_| is_in_mix).map(|mix| mix.healthy.contains(*name)),
         }
     };

@@ -6,7 +6,7 @@ use common::{id::VmId, wire::admin::v1};
 
 use super::{moment, word};
 use crate::{
-    inference::{Edge, EdgeKey, Party},
+    inference::{self, Edge, EdgeKey, Party},
     join::Record,
     repository::WindowRow,
 };
@@ -45,16 +45,17 @@ pub(in super::super) fn edge(
     (key, edge): &(EdgeKey, Edge),
     names: &BTreeMap<VmId, String>,
 ) -> v1::Edge {
-    let rate = edge.connections;
+    let rate = |rate: inference::Rate| v1::Rate {
+        per_second: rate.per_second,
+        lower: rate.lower,
+        upper: rate.upper,
+    };
     v1::Edge {
         client: Some(party(&key.client, names)),
         server: Some(party(&key.server, names)),
         port: u32::from(key.port),
-        connections: Some(v1::Rate {
-            per_second: rate.per_second,
-            lower: rate.lower,
-            upper: rate.upper,
-        }),
+        connections: Some(rate(edge.connections)),
+        exchanges: edge.exchanges.map(rate),
         seen: edge.seen,
         open_mean: edge.open_mean,
         both_ends: edge.both_ends,

@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Steers a Sinter aggregator.
 ///
 /// Exit codes: 0 done; 1 failed; 2 the call's words are wrong; 3 no such thing; 4 not allowed;
-/// 5 the aggregator cannot be reached; 6 refused in the present state, or a value was refused.
+/// 5 the aggregator cannot be reached; 6 refused in the present state, or a value was refused;
+/// 7 some lines of an import were bad, the good ones are printed; 8 no line of it was good.
 #[derive(Debug, Parser)]
 #[command(name = "sinterctl", version, propagate_version = true)]
 pub(crate) struct Arguments {
@@ -45,6 +46,8 @@ pub(crate) enum Output {
     Table,
     /// One JSON document for scripts.
     Json,
+    /// One record per line, its fields parted by commas; `import` only.
+    Csv,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -114,6 +117,9 @@ pub(crate) enum Command {
     },
     /// Bad input by agent and kind.
     Refusals,
+    /// Reads the connection table of a machine without an agent. Needs no aggregator, sends
+    /// nothing, looks nothing up.
+    Import(Import),
     /// Tells what happens as it happens, until Ctrl-C.
     Watch,
     /// Prints the completion script of a shell.
@@ -121,6 +127,26 @@ pub(crate) enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// Which program printed the text.
+    #[arg(value_enum)]
+    pub(crate) program: Program,
+    /// The text; `-` for standard input.
+    pub(crate) file: PathBuf,
+    /// The machine it is of; stands in every record.
+    #[arg(long)]
+    pub(crate) vm: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Program {
+    /// `netstat -an`, with or without -p, -b, -e, -o: of Linux, Windows, BSD or macOS.
+    Netstat,
+    /// `ss -an`, with or without -t, -u, -p, -e, -i.
+    Ss,
 }
 
 #[derive(Debug, Subcommand)]
@@ -136,6 +162,31 @@ pub(crate) enum VmCommand {
         #[arg(long)]
         processes: bool,
     },
+    /// What is installed in one machine and how it is configured, as its agent last told.
+    Software(SoftwareOf),
+    /// Asks the agent of one machine for a sample at once.
+    Sample {
+        /// Its uuid or name.
+        vm: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SoftwareOf {
+    /// Its uuid or name.
+    pub(crate) vm: String,
+    /// The packages only.
+    #[arg(long, conflicts_with = "files")]
+    pub(crate) packages: bool,
+    /// The configuration files only.
+    #[arg(long)]
+    pub(crate) files: bool,
+    /// What is in the files too, where the guest's own configuration lets its agent tell.
+    #[arg(long)]
+    pub(crate) content: bool,
+    /// Only packages and files whose name or path has this in it.
+    #[arg(long, default_value = "")]
+    pub(crate) matching: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -299,7 +350,7 @@ impl Command {
     pub(crate) const fn may_be_repeated(&self) -> bool {
         match self {
             Self::Vms
-            | Self::Vm(_)
+            | Self::Vm(VmCommand::Show { .. } | VmCommand::Software(_))
             | Self::Hosts
             | Self::Graph
             | Self::Windows { .. }
@@ -315,12 +366,14 @@ impl Command {
             | Self::Agents(AgentCommand::List)
             | Self::Audit { .. }
             | Self::Refusals => true,
-            Self::Plan(_)
+            Self::Vm(_)
+            | Self::Plan(_)
             | Self::Catalogue(_)
             | Self::Scope(_)
             | Self::Policy(_)
             | Self::Tokens(_)
             | Self::Agents(_)
+            | Self::Import(_)
             | Self::Watch
             | Self::Completion { .. } => false,
         }

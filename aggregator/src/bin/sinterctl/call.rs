@@ -38,7 +38,7 @@ pub(crate) async fn once(
         Command::Audit { last, .. } => settings::audit(channel, printer, *last).await,
         Command::Refusals => settings::refusals(channel, printer).await,
         Command::Watch => settings::watch(channel, printer).await,
-        // Needs no aggregator; `main` has answered it.
-        Command::Completion { .. } => Ok(()),
+        // Need no aggregator; `main` has answered them.
+        Command::Import(_) | Command::Completion { .. } => Ok(()),
     }
 }

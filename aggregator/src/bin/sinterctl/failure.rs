@@ -29,6 +29,8 @@ pub(crate) enum Failure {
     Ended { plan: String, stage: String },
     #[error("the audit log is broken at row {0}; somebody changed what is written")]
     BrokenLog(u64),
+    #[error("{bad} lines are no rows of {program} and are named above; {good} rows were good")]
+    BadLines { program: &'static str, bad: usize, good: usize },
     #[error("could not start")]
     Runtime(#[source] io::Error),
 }
@@ -62,6 +64,8 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Words(_) => 2,
+            Self::BadLines { good: 0, .. } => 8,
+            Self::BadLines { .. } => 7,
             Self::Context(ContextError::Connect { .. }) => 5,
             Self::Call(status) => match status.code() {
                 Code::NotFound => 3,

@@ -9,10 +9,11 @@ mod arguments;
 mod call;
 mod context;
 mod failure;
+mod import;
 mod print;
 mod show;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, Output};
 use failure::Failure;
 use print::Printer;
 
@@ -23,10 +24,9 @@ fn main() -> ExitCode {
         clap_complete::generate(shell, &mut Arguments::command(), "sinterctl", &mut out);
         return ExitCode::SUCCESS;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let done = match runtime {
-        Ok(runtime) => runtime.block_on(run(&arguments)),
-        Err(cause) => Err(Failure::Runtime(cause)),
+    let done = match &arguments.command {
+        Command::Import(import) => import::import(&arguments.global, import),
+        _ => call(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -38,6 +38,14 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+fn call(arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.global.output == Output::Csv {
+        return Err(Failure::Words("-o csv goes with import; use -o json".into()));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(Failure::Runtime)?.block_on(run(arguments))
 }
 
 async fn run(arguments: &Arguments) -> Result<(), Failure> {

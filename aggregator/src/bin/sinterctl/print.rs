@@ -42,6 +42,12 @@ impl Printer {
         Self { output: global.output, coloured }
     }
 
+    /// Without colours, as a table.
+    #[cfg(test)]
+    pub(crate) const fn plain() -> Self {
+        Self { output: Output::Table, coloured: false }
+    }
+
     /// Writes `message`, of the type `name` in the admin package, as JSON, or what `people` makes.
     pub(crate) fn answer<M: Message>(
         &self,
@@ -51,7 +57,7 @@ impl Printer {
     ) -> Result<(), PrintError> {
         let text = match self.output {
             Output::Json => json(name, message, Spread::Lines)?,
-            Output::Table => people(self, message),
+            Output::Table | Output::Csv => people(self, message),
         };
         self.line(text.trim_end())
     }
@@ -65,7 +71,7 @@ impl Printer {
     ) -> Result<(), PrintError> {
         let text = match self.output {
             Output::Json => json(name, message, Spread::OneLine)?,
-            Output::Table => people(self, message),
+            Output::Table | Output::Csv => people(self, message),
         };
         self.line(text.trim_end())
     }

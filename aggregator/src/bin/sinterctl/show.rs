@@ -10,9 +10,12 @@ use crate::print::{Printer, safe, table};
 
 mod guest;
 mod plans;
+mod software;
+mod traffic;
 
 pub(crate) use guest::whole;
 pub(crate) use plans::{plan, plans, what_if};
+pub(crate) use software::software;
 
 /// A moment in the reader's own time zone; a dash for never.
 pub(crate) fn moment(unix_ms: i64) -> String {
@@ -202,6 +205,7 @@ pub(crate) fn graph(printer: &Printer, answer: &v1::GetGraphResponse) -> String 
         "port",
         "connections/s",
         "95 % interval",
+        "exchanges/s",
         "open",
         "seen",
         "both ends",
@@ -217,6 +221,8 @@ pub(crate) fn graph(printer: &Printer, answer: &v1::GetGraphResponse) -> String 
                 edge.port.to_string(),
                 format!("{:.2}", rate.per_second),
                 format!("{:.2} to {:.2}", rate.lower, rate.upper),
+                edge.exchanges
+                    .map_or_else(|| "-".to_owned(), |rate| format!("{:.2}", rate.per_second)),
                 format!("{:.1}", edge.open_mean),
                 edge.seen.to_string(),
                 printer.claim(edge.both_ends),

@@ -120,7 +120,7 @@ impl Session {
         (wire, bytes): (v1::Sample, Bytes),
     ) -> Result<(), Bad> {
         let received_at = self.hub.clock.now();
-        let sample = line.standing.read(wire, received_at)?;
+        let mut sample = line.standing.read(wire, received_at)?;
         let (agent, id) = (&self.record.id, sample.id);
         let place = line.standing.place(id);
         if place == Place::Known {
@@ -141,7 +141,10 @@ impl Session {
         }
         line.standing.last = Some(id);
         batch.bytes += bytes.len();
-        batch.incoming.push(Incoming { id, received_at, bytes });
+        // Kept, and read again when somebody asks; nobody holds it for every guest.
+        let software = sample.software.take();
+        let after_hole = place == Place::AfterHole;
+        batch.incoming.push(Incoming { id, received_at, bytes, software, after_hole });
         batch.seen.push((sample, place == Place::Next));
         Ok(())
     }

@@ -6,7 +6,7 @@ use common::wire::admin::v1::{
 use tonic::transport::Channel;
 
 use crate::{
-    arguments::{AgentCommand, VmCommand},
+    arguments::{AgentCommand, SoftwareOf, VmCommand},
     failure::Failure,
     print::Printer,
     show,
@@ -38,7 +38,11 @@ pub(super) async fn machine(
     printer: &Printer,
     command: &VmCommand,
 ) -> Result<(), Failure> {
-    let VmCommand::Show { vm, connections, processes } = command;
+    let (vm, connections, processes) = match command {
+        VmCommand::Show { vm, connections, processes } => (vm, connections, processes),
+        VmCommand::Software(wanted) => return software(channel, printer, wanted).await,
+        VmCommand::Sample { vm } => return sample(channel, printer, vm).await,
+    };
     let mut client = FleetServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER);
     let mut answer =
         client.get_machine(v1::GetMachineRequest { vm: vm.clone() }).await?.into_inner();
@@ -50,6 +54,40 @@ pub(super) async fn machine(
     }
     let people = |printer: &Printer, answer: &v1::GetMachineResponse| show::whole(printer, answer);
     Ok(printer.answer("GetMachineResponse", &answer, people)?)
+}
+
+async fn sample(channel: Channel, printer: &Printer, vm: &str) -> Result<(), Failure> {
+    let mut client = FleetServiceClient::new(channel);
+    let request = v1::RequestSampleRequest { vm: vm.to_owned() };
+    let answer = client.request_sample(request).await?.into_inner();
+    let told = format!("the agent of {vm} is asked");
+    Ok(printer.answer("RequestSampleResponse", &answer, |_, _| told)?)
+}
+
+async fn software(channel: Channel, printer: &Printer, wanted: &SoftwareOf) -> Result<(), Failure> {
+    let mut client = FleetServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER);
+    let mut all = v1::GetSoftwareResponse::default();
+    loop {
+        let page_token = std::mem::take(&mut all.next_page_token);
+        let vm = wanted.vm.clone();
+        let request =
+            v1::GetSoftwareRequest { vm, page_size: 0, page_token, with_content: wanted.content };
+        let mut page = client.get_software(request).await?.into_inner();
+        let is_meant = |name: &str| name.contains(&wanted.matching);
+        page.packages.retain(|package| {
+            !wanted.files && package.key.as_ref().is_some_and(|key| is_meant(&key.name))
+        });
+        page.files.retain(|file| !wanted.packages && is_meant(&file.path));
+        all.packages.extend(page.packages);
+        all.files.extend(page.files);
+        all.received_at_unix_ms = page.received_at_unix_ms;
+        all.complete = page.complete;
+        all.next_page_token = page.next_page_token;
+        if all.next_page_token.is_empty() {
+            break;
+        }
+    }
+    Ok(printer.answer("GetSoftwareResponse", &all, show::software)?)
 }
 
 pub(super) async fn hosts(channel: Channel, printer: &Printer) -> Result<(), Failure> {

@@ -5,13 +5,26 @@ use common::wire::{
     types::v1::{Connection, ConnectionState, Facts, Process, Service, ServiceState},
 };
 
-use super::{bytes, machine};
+use super::{bytes, machine, traffic};
 use crate::print::{Printer, safe, table};
 
 pub(crate) fn whole(printer: &Printer, answer: &v1::GetMachineResponse) -> String {
     let mut text = answer.machine.as_ref().map_or_else(String::new, |m| machine(printer, m));
     if let Some(facts) = &answer.facts {
         text += &format!("\n{}\n{}", printer.heading("guest"), guest(facts));
+    }
+    let heading = |name: &str| format!("\n{}\n", printer.heading(name));
+    if let Some(agent) = &answer.agent {
+        text += &(heading("agent") + &traffic::agent(agent));
+    }
+    if let Some(coverage) = &answer.coverage {
+        text += &(heading("coverage of connections") + &traffic::coverage(coverage));
+    }
+    if !answer.flows.is_empty() {
+        text += &(heading("edges") + &traffic::flows(&answer.flows));
+    }
+    if !answer.applications.is_empty() {
+        text += &(heading("applications") + &traffic::applications(&answer.applications));
     }
     if !answer.services.is_empty() {
         text += &format!("\n{}\n{}", printer.heading("services"), services(&answer.services));
@@ -34,6 +47,7 @@ fn guest(facts: &Facts) -> String {
         ("agent", &facts.agent_version),
         ("services", &facts.services_source),
         ("connections", &facts.connections_source),
+        ("run level", &facts.run_level),
     ];
     let mut text = String::new();
     for (name, value) in lines {
@@ -48,11 +62,34 @@ fn guest(facts: &Facts) -> String {
             safe(&system.kind)
         );
     }
+    text + &storage(facts)
+}
+
+/// The devices and servers that the guest's data lies on.
+fn storage(facts: &Facts) -> String {
+    let mut text = String::new();
+    for device in &facts.block_devices {
+        let names = [&device.model, &device.serial, &device.wwn, &device.bus];
+        let names: Vec<_> =
+            names.iter().filter(|name| !name.is_empty()).map(|name| safe(name)).collect();
+        let size = bytes(Some(device.size_bytes));
+        let (name, known) = (safe(&device.name), names.join(", "));
+        text += &format!("  {:14}{name}, {size} {known}\n", "device").replace(" \n", "\n");
+    }
+    for remote in &facts.remote_storage {
+        let server = match remote.address.as_str() {
+            "" => safe(&remote.server),
+            address if address == remote.server => safe(address),
+            address => format!("{} ({})", safe(&remote.server), safe(address)),
+        };
+        let (kind, source, place) = (safe(&remote.kind), safe(&remote.source), safe(&remote.place));
+        text += &format!("  {:14}{place} ({kind}), {source} of {server}\n", "remote");
+    }
     text
 }
 
 /// An enum value as people write it: without the name of its type.
-fn word(name: &str, of: &str) -> String {
+pub(super) fn word(name: &str, of: &str) -> String {
     name.strip_prefix(of).unwrap_or(name).to_ascii_lowercase().replace('_', "-")
 }
 
@@ -81,9 +118,9 @@ fn connections(connections: &[Connection]) -> String {
         connections.iter().map(|connection| {
             let key = connection.key.clone().unwrap_or_default();
             let state = ConnectionState::try_from(connection.state).unwrap_or_default();
-            let unknown = || safe(&connection.unknown_reason);
             let process = match connection.process_id {
-                0 => unknown(),
+                0 if !connection.group.is_empty() => safe(&connection.group),
+                0 => safe(&connection.unknown_reason),
                 id => id.to_string(),
             };
             [
