@@ -32,6 +32,7 @@ const SHOWING: &[(&[&str], &str)] = &[
     (&["policy", "get"], "window_seconds = 300"),
     (&["tokens", "list"], "USES LEFT"),
     (&["agents", "list"], "a-1"),
+    (&["vm", "software", "web"], "web-server"),
     (&["audit"], "TO WHAT"),
     (&["audit", "--verify"], "follow from each other"),
     (&["refusals"], "COUNT"),
@@ -75,12 +76,15 @@ async fn failures_have_the_codes_that_help_tells() {
     let world = World::new().await;
     for (who, words, code) in [
         ("admin", &["vm", "show", "nobody"][..], 3),
+        ("admin", &["vm", "software", "nobody"], 3),
         ("admin", &["plan", "show", "p-9"], 3),
         ("admin", &["plan", "approve", "p-9"], 3),
         ("admin", &["windows", "w-9"], 3),
         ("admin", &["agents", "revoke", "a-9"], 3),
         ("admin", &["tokens", "revoke", "abc"], 3),
         ("viewer", &["plan", "approve", "p-1"], 4),
+        ("viewer", &["vm", "sample", "web"], 4),
+        ("operator", &["vm", "sample", "web"], 6),
         ("operator", &["tokens", "create", "fleet"], 4),
         ("viewer", &["scope", "out", "web"], 4),
         ("admin", &["policy", "set", "headroom=1.5"], 6),
@@ -494,4 +498,35 @@ async fn who_waits_for_a_plan_hears_that_it_was_cancelled() {
     let shown = world.ctl(&["plan", "show", "p-3"]).await.out;
     assert!(shown.contains("turned back: ") && shown.contains("thought again"), "{shown}");
     world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_of_a_machine_without_an_agent_is_read_without_an_aggregator() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = folder.path().join("none.toml");
+    let of = |text: &str, name: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let rows = "TCP hope www.computerhope.com:telnet ESTABLISHED\n\
+                TCP hope multicity.com:90 CLOSE_WAIT\n";
+    let good = of(rows, "good");
+    let some = of(&format!("nonsense\n{rows}"), "some");
+    let none = of("nonsense\n", "none");
+
+    let words = ["import", "netstat", good.as_str(), "--vm", "hope", "-o", "csv"];
+    let told = sinterctl(&nowhere, &words).await;
+
+    assert_eq!(told.code, 0, "{told:?}");
+    let second = told.out.lines().nth(2).unwrap();
+    assert_eq!(second, "hope,tcp,hope,,multicity.com,90,CLOSE_WAIT,unknown,no,,,,,,,2");
+    let told = sinterctl(&nowhere, &["import", "netstat", &some, "-o", "json"]).await;
+    let document: serde_json::Value = serde_json::from_str(&told.out).unwrap();
+    assert_eq!((told.code, &document["live"]), (7, &1.into()), "{told:?}");
+    assert!(told.err.contains("line 1: nonsense is no protocol"), "{told:?}");
+    let told = sinterctl(&nowhere, &["import", "ss", &none]).await;
+    assert_eq!(told.code, 8, "{told:?}");
+    let told = sinterctl(&nowhere, &["vms", "-o", "csv"]).await;
+    assert_eq!(told.code, 2, "{told:?}");
 }

@@ -27,6 +27,8 @@ const GOLDEN: &str = "
 -+--- sinter.agent.v1.AgentLinkService/Attach
 --+++ sinter.admin.v1.FleetService/ListMachines
 --+++ sinter.admin.v1.FleetService/GetMachine
+--+++ sinter.admin.v1.FleetService/GetSoftware
+---++ sinter.admin.v1.FleetService/RequestSample
 --+++ sinter.admin.v1.FleetService/ListHosts
 --+++ sinter.admin.v1.FleetService/ListAgents
 ----+ sinter.admin.v1.FleetService/RevokeAgent

@@ -18,18 +18,21 @@ use aggregator::{
     inference::{Claim, Edge, EdgeKey, Findings, Need, Opportunity, Party, Rate, Standing},
     join::{Outcome, Record},
     plan::{Goal, MachineChange, Move, Plan, Planned, Step},
-    repository::{AgentRecord, AgentState, Repository, WindowCommit, WindowRow},
+    repository::{AgentRecord, AgentState, Incoming, Repository, WindowCommit, WindowRow},
     service::{self, Home, Operator, Service, ServiceSetup},
 };
 use async_trait::async_trait;
 use common::{
     clock::{Clock as _, SystemClock, Timestamp},
+    delta,
     id::{NetworkId, VmId},
     mix::{ApplicationMix, EffectiveMix, MixHash, Setup},
     pki::Role,
-    sample::Facts,
+    sample::{Facts, Package, PackageKey, PackageManager, SampleId, Software},
     units::{Bytes, Millicores},
+    wire::types::v1,
 };
+use prost::Message as _;
 use tempfile::TempDir;
 
 /// Machines that are only told of. Whatever is to be done to them is refused.
@@ -176,6 +179,7 @@ fn standing(name: &str, application: Option<&str>) -> Standing {
 fn findings(window: &WindowRow) -> Findings {
     let edge = Edge {
         connections: Rate { per_second: 5.0, lower: 4.5, upper: 5.5 },
+        exchanges: Some(Rate { per_second: 20.0, lower: 18.0, upper: 22.0 }),
         seen: 50,
         open_mean: 0.5,
         both_ends: false,
@@ -294,6 +298,22 @@ async fn remember(repository: &Repository) {
         reason: String::new(),
     };
     repository.put_agent(&agent).await.unwrap();
+    let key = PackageKey {
+        manager: PackageManager::Dpkg,
+        name: "web-server".to_owned(),
+        architecture: "amd64".to_owned(),
+    };
+    let package = Package { version: "1.2-3".to_owned(), installed_at: None };
+    let all = Software { packages: [(key, package)].into(), ..Software::default() };
+    let wire = v1::Sample { epoch: 1, sequence: 1, ..v1::Sample::default() };
+    let sample = Incoming {
+        id: SampleId { epoch: 1, sequence: 1 },
+        received_at: now,
+        bytes: wire.encode_to_vec().into(),
+        software: delta::of_software(None, &all),
+        after_hole: false,
+    };
+    repository.append_sample(&agent.id, &agent.vm, sample).await.unwrap();
 }
 
 /// A service that runs, and the context files of three operators.

@@ -16,5 +16,9 @@ pub mod ingest;
 pub mod kills;
 pub mod demonstration;
 pub mod turn;
+pub mod truth;
+pub mod connections;
+pub mod observe;
+pub mod plan;
 #[path = "../sim/mod.rs"]
 pub mod sim;

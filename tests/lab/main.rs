@@ -13,6 +13,16 @@ use lab::figure::{Failure, Figure, Row, short};
 /// Every figure there is, in the order of the list.
 const FIGURES: &[Figure] = &[
     Figure {
+        name: "connections",
+        about: "how much of known connections agents see, beside plain pollers in the same run",
+        measure: lab::connections::measure,
+    },
+    Figure {
+        name: "observe",
+        about: "what looking costs, beside the floors and the programs that look too",
+        measure: lab::observe::measure,
+    },
+    Figure {
         name: "ingest",
         about: "what a sample costs from the socket to the committed window",
         measure: lab::ingest::measure,
@@ -26,6 +36,11 @@ const FIGURES: &[Figure] = &[
         name: "loop",
         about: "how long the whole loop takes on machines of namespaces, and each way back",
         measure: lab::turn::measure,
+    },
+    Figure {
+        name: "plan",
+        about: "how good plans are and how long they take, on SINTER_DATA's traces",
+        measure: lab::plan::measure,
     },
 ];
 
@@ -67,6 +82,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    if let [file] = arguments.part.as_slice() {
+        return perform(&arguments.figure, Path::new(file));
+    }
     if let [folder, machines] = arguments.part.as_slice() {
         return serve(&arguments.figure, Path::new(folder), machines.parse()?);
     }
@@ -101,6 +119,18 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     let is_missed = rows.iter().any(|(_, row)| row.met() == Some(false));
     Ok(if is_missed { ExitCode::from(3) } else { ExitCode::SUCCESS })
+}
+
+/// A process of the ground truth or of what is looked at, in this one. It has one thread until it has entered its machine.
+fn perform(part: &str, file: &Path) -> Result<ExitCode, Failure> {
+    match part {
+        "act" => lab::truth::act::act(file)?,
+        "observed" => lab::observe::observed(file)?,
+        "hold" => lab::observe::hold(file)?,
+        "look" => lab::truth::look::look(file)?,
+        other => return Err(format!("there is no part {other:?}").into()),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A server under load, in this process.

@@ -304,6 +304,10 @@ impl State {
                         first_seen: now,
                         sent: Some(Bytes(100)),
                         received: Some(Bytes(100)),
+                        user: None,
+                        inode: None,
+                        translated: None,
+                        transport: None,
                     };
                     rows.entry(vm.clone()).or_default().push((key, connection));
                 }

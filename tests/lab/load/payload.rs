@@ -63,8 +63,52 @@ fn connection(row: usize, sequence: u64) -> v1::Connection {
         first_seen_at_unix_ms: 1_700_000_000_000,
         bytes_sent: Some(sequence * 1000 + row as u64),
         bytes_received: Some(sequence * 3000 + row as u64),
+        user_id: Some(33),
+        inode: Some(50_000 + row as u64),
+        transport: Some(v1::Transport {
+            bytes_acknowledged: sequence * 1000 + row as u64,
+            segments_sent: sequence * 3,
+            segments_received: sequence * 3,
+            data_segments_sent: sequence,
+            data_segments_received: sequence * 2,
+            segments_retransmitted: 0,
+            round_trip_us: Some(420),
+            last_sent_after_first_seen_ms: Some(5_000),
+            last_received_after_first_seen_ms: Some(5_001),
+        }),
         ..v1::Connection::default()
     }
+}
+
+/// One edge of every so many connections.
+const CONNECTIONS_OF_EDGE: usize = 20;
+
+fn flow(row: usize, sequence: u64) -> v1::Flow {
+    let key = v1::FlowKey {
+        protocol: v1::Protocol::Tcp.into(),
+        direction: v1::Direction::Outbound.into(),
+        local: "10.0.0.1".into(),
+        remote: format!("10.0.{}.{}", row / 200, row % 200 + 2),
+        port: 8080,
+        application: "web".into(),
+    };
+    v1::Flow {
+        key: Some(key),
+        opened: sequence * 3,
+        closed: sequence * 3 - sequence.min(3),
+        reset: 0,
+        failed: 0,
+        bytes_sent: Some(sequence * 30_000),
+        bytes_received: Some(sequence * 90_000),
+        data_segments_sent: Some(sequence * 30),
+        data_segments_received: Some(sequence * 60),
+        segments_retransmitted: Some(0),
+    }
+}
+
+/// Of ten looks between two samples.
+fn sketch() -> v1::Sketch {
+    v1::Sketch { zeros: 2, bin_steps: vec![90, 7, 3, 12], counts: vec![3, 2, 2, 1] }
 }
 
 fn application(name: &str, sequence: u64) -> v1::ApplicationUse {
@@ -76,6 +120,16 @@ fn application(name: &str, sequence: u64) -> v1::ApplicationUse {
         peak_cpu_millicores: 20,
         resident_bytes: 50 << 20,
         peak_resident_bytes: 51 << 20,
+        accounting: v1::Accounting::Cgroup2.into(),
+        working_set_bytes: Some(48 << 20),
+        devices: vec![v1::DeviceUse {
+            device: "vda".into(),
+            writes: sequence * 4,
+            written_bytes: sequence * 16_384,
+            ..v1::DeviceUse::default()
+        }],
+        cpu_quantiles: Some(sketch()),
+        memory_quantiles: Some(sketch()),
         ..v1::ApplicationUse::default()
     }
 }
@@ -99,6 +153,20 @@ pub(super) fn sample(
         connections: Some(v1::ConnectionTable {
             upserted: (0..rows).map(|row| connection(row, sequence)).collect(),
             removed: Vec::new(),
+        }),
+        flows: Some(v1::FlowTable {
+            upserted: (0..rows.div_ceil(CONNECTIONS_OF_EDGE))
+                .map(|row| flow(row, sequence))
+                .collect(),
+            removed: Vec::new(),
+        }),
+        coverage: Some(v1::Coverage {
+            reader: v1::ConnectionReader::SocketDiagnosis.into(),
+            ends_are_told: true,
+            due: Some(sequence * 150),
+            seen: sequence * 150,
+            attributed: sequence * 150,
+            ..v1::Coverage::default()
         }),
         applications: ["api", "store", "web"]
             .into_iter()
