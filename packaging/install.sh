@@ -20,6 +20,9 @@ install -D -m 0755 "$built/sinter-workload" "$root$prefix/lib/sinter/sinter-work
 for unit in sinter-agent sinter-aggregator; do
   install -D -m 0644 "$here/packaging/systemd/$unit.service" "$root$prefix/lib/systemd/system/$unit.service"
 done
+# For guests that are only observed; where it goes stands in it.
+install -D -m 0644 "$here/packaging/systemd/sinter-agent-observes.conf" \
+  "$root$prefix/share/doc/sinter/sinter-agent-observes.conf"
 # Whom the aggregator runs as; `systemd-sysusers` makes it.
 install -D -m 0644 "$here/packaging/systemd/sinter.conf" "$root$prefix/lib/sysusers.d/sinter.conf"
 
@@ -34,7 +37,7 @@ for sample in "$here"/packaging/samples/*.toml; do
   [ -e "$root/etc/sinter/$name" ] || install -D -m "$mode" "$sample" "$root/etc/sinter/$name"
 done
 
-for program in sinterctl sinter-aggregator; do
+for program in sinter-agent sinterctl sinter-aggregator; do
   for shell in bash zsh fish; do
     case $shell in
       bash) to=$root$prefix/share/bash-completion/completions/$program ;;
