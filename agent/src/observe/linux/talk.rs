@@ -44,14 +44,6 @@ pub(super) struct Talk {
     strangers: HashMap<u32, Option<AppName>>,
 }
 
-/// What decides whose holders are to be found.
-#[derive(Debug, Clone, Copy)]
-struct Held<'a> {
-    rows: &'a [Row],
-    units: &'a HashMap<u64, Arc<str>>,
-    rules: &'a Rules,
-}
-
 /// What one look saw of it.
 #[derive(Debug)]
 pub(super) struct Talked {
@@ -119,18 +111,15 @@ impl Talk {
         let ephemeral = sockets::ephemeral_ports();
         let units = self.units(&sockets.rows);
         population.name(&inputs.rules, &inputs.supervised);
-        self.hold(
-            &Held { rows: &sockets.rows, units: &units, rules: &inputs.rules },
-            population,
-            &ephemeral,
-        );
+        let named = groups(&units, population, &inputs.rules);
+        self.hold(&sockets.rows, &named, population, &ephemeral);
         population.listen(connections::listening(&sockets.rows, &self.holders, &ephemeral));
         population.name(&inputs.rules, &inputs.supervised);
         let look = Look {
             rows: &sockets.rows,
             holders: &self.holders,
             applications: &population.applications(),
-            groups: &groups(units, population, &inputs.rules),
+            groups: &groups(&units, population, &inputs.rules),
             ephemeral,
             ends_are_told: sockets.ends_are_told,
             now,
@@ -147,20 +136,22 @@ impl Talk {
 
     /// Finds the holders of the sockets that need one: listeners, by whose ports processes are named, and
     /// those whose unit does not name their application.
-    fn hold(&mut self, held: &Held<'_>, population: &Population, ephemeral: &RangeInclusive<u16>) {
-        let Held { rows, units, rules } = *held;
-        let of_units = population.units();
-        let is_named = |row: &&Row| {
-            let unit = row.cgroup.and_then(|id| units.get(&id));
-            unit.is_some_and(|unit| application_of(unit, &of_units, rules).is_some())
-        };
+    fn hold(
+        &mut self,
+        rows: &[Row],
+        groups: &HashMap<u64, Group>,
+        population: &Population,
+        ephemeral: &RangeInclusive<u16>,
+    ) {
+        let group_of = |row: &Row| row.cgroup.and_then(|id| groups.get(&id));
+        let is_named = |row: &Row| group_of(row).is_some_and(|group| group.application.is_some());
         let held = rows.iter().filter(|row| row.inode != 0);
         let wanted: Vec<Wanted<'_>> = held
             .filter(|row| row.listens(ephemeral) || !is_named(row))
             .map(|row| Wanted {
                 inode: row.inode,
                 user: row.user,
-                unit: row.cgroup.and_then(|id| units.get(&id)).map(|unit| &**unit),
+                unit: group_of(row).map(|group| group.name.as_str()),
             })
             .collect();
         self.holders.update(&wanted, &population.candidates(), processes::sockets_of);
@@ -187,14 +178,14 @@ impl Talk {
 
 /// The control groups with their applications.
 fn groups(
-    units: HashMap<u64, Arc<str>>,
+    units: &HashMap<u64, Arc<str>>,
     population: &Population,
     rules: &Rules,
 ) -> HashMap<u64, Group> {
     let of_units = population.units();
-    let groups = units.into_iter().map(|(id, unit)| {
-        let application = application_of(&unit, &of_units, rules);
-        (id, Group { name: unit.to_string(), application })
+    let groups = units.iter().map(|(id, unit)| {
+        let application = application_of(unit, &of_units, rules);
+        (*id, Group { name: unit.to_string(), application })
     });
     groups.collect()
 }
