@@ -5,8 +5,6 @@
 
 #[path = "plan/centre.rs"]
 mod centre;
-#[path = "plan/chance.rs"]
-mod chance;
 #[path = "plan/ours.rs"]
 mod ours;
 #[path = "plan/peers.rs"]

@@ -26,6 +26,8 @@ mod tests;
 
 use std::collections::BTreeSet;
 
+pub use random::Random;
+
 /// Costs that differ by less are the same.
 pub const SAME_COST: f64 = 1e-9;
 

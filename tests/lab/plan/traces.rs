@@ -5,9 +5,9 @@
 
 use std::{fs, io::Read as _, path::Path};
 
+use aggregator::plan::packing::Random;
 use flate2::read::GzDecoder;
 
-use super::chance::Chance;
 use crate::figure::Failure;
 
 /// Samples of a day.
@@ -70,7 +70,7 @@ fn made_up(why: &str) -> Day {
         &mut std::io::stderr(),
         format_args!("sinter-lab: NO RECORDED TRACES: {why}; these figures are of made-up ones\n"),
     ));
-    let mut chance = Chance::new(20_110_303);
+    let mut chance = Random::new(20_110_303);
     let machine = |_| {
         let mean = 0.02 + 0.35 * chance.share().powi(3);
         let (swing, begin) = (chance.share() * mean, chance.below(SAMPLES));

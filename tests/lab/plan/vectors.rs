@@ -4,15 +4,12 @@
 use std::time::Instant;
 
 use aggregator::plan::packing::{
-    Bin, Item, Packing, bound,
+    Bin, Item, Packing, Random, bound,
     construct::{Heuristic, construct},
     search::{Limits, search},
 };
 
-use super::{
-    chance::Chance,
-    traces::{Day, SAMPLES, quantile},
-};
+use super::traces::{Day, SAMPLES, quantile};
 use crate::figure::{Failure, Row, Target};
 
 /// A bin, in wholes of a machine: about as many of them as the figures of the peers had.
@@ -43,7 +40,7 @@ impl Shape {
     }
 
     /// Cuts a day's use into parts and takes what 95 % of each lies below.
-    fn demand(self, day: &Day, chance: &mut Chance) -> Vec<f64> {
+    fn demand(self, day: &Day, chance: &mut Random) -> Vec<f64> {
         let (resources, buckets) = match self {
             Self::Resources => (4, 1),
             Self::Quarters => (1, 4),
@@ -61,7 +58,7 @@ impl Shape {
 
 /// Items of a shape drawn from the days, and bins to hold them.
 pub(super) fn problem(days: &[Day], shape: Shape, items: usize, bins: usize) -> Packing {
-    let mut chance = Chance::new(7);
+    let mut chance = Random::new(7);
     let made = (0..items).map(|_| {
         let day = &days[chance.below(days.len())];
         Item { demand: shape.demand(day, &mut chance), ..Item::default() }

@@ -2,10 +2,12 @@
 
 /// A stream of numbers that follows from its seed alone.
 #[derive(Debug, Clone)]
-pub(super) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(super) const fn new(seed: u64) -> Self {
+    /// The stream of a seed.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -17,14 +19,14 @@ impl Random {
     }
 
     /// A number below `most`, which is above 0 and below 2^32.
-    pub(super) fn below(&mut self, most: usize) -> usize {
+    pub fn below(&mut self, most: usize) -> usize {
         // Lemire's multiplication: the bias at these sizes is below 2^-32.
         let product = (self.next() >> 32) * most as u64;
         usize::try_from(product >> 32).unwrap_or(0)
     }
 
     /// A number from 0 to 1, 1 left out.
-    pub(super) fn share(&mut self) -> f64 {
+    pub fn share(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
