@@ -38,7 +38,6 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::flows::together;
 use self::stream::Stream;
 pub use self::{
     guest::GuestWindow,

@@ -88,7 +88,7 @@ impl Edges {
             self.attributed += if key.application.is_some() { connections } else { 0 };
         }
         let edge = self.edge(key);
-        add(&mut edge.flow, change);
+        edge.flow.add(change);
         if moves(change) {
             edge.active_at = now;
         }
@@ -188,29 +188,9 @@ impl Edges {
             self.merged += 1;
             let untold = minus(&edge.flow, &edge.told);
             let row = self.merged_edge(&key);
-            add(&mut row.flow, &untold);
+            row.flow.add(&untold);
             row.active_at = now;
         }
-    }
-}
-
-/// Adds `change` to `total`. What a change does not know leaves what is known.
-pub(super) fn add(total: &mut Flow, change: &Flow) {
-    total.opened += change.opened;
-    total.closed += change.closed;
-    total.reset += change.reset;
-    total.failed += change.failed;
-    total.sent = sum(total.sent.map(|b| b.0), change.sent.map(|b| b.0)).map(Bytes);
-    total.received = sum(total.received.map(|b| b.0), change.received.map(|b| b.0)).map(Bytes);
-    total.data_segments_sent = sum(total.data_segments_sent, change.data_segments_sent);
-    total.data_segments_received = sum(total.data_segments_received, change.data_segments_received);
-    total.retransmitted = sum(total.retransmitted, change.retransmitted);
-}
-
-fn sum(a: Option<u64>, b: Option<u64>) -> Option<u64> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.saturating_add(b)),
-        (one, other) => one.or(other),
     }
 }
 

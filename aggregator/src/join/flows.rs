@@ -13,7 +13,7 @@ use common::{
 };
 
 use super::{JoinedMachine, addresses::Owners};
-use crate::window::{GuestWindow, SamplingWindow, together};
+use crate::window::{GuestWindow, SamplingWindow};
 
 /// From here on up kernels pick the port of a client.
 pub(super) const EPHEMERAL_FROM: u16 = 32_768;
@@ -54,7 +54,9 @@ pub(super) struct End<'a> {
 
 impl End<'_> {
     fn total(&self) -> Flow {
-        self.by_application.values().fold(Flow::default(), |sum, flow| together(&sum, flow))
+        let mut sum = Flow::default();
+        self.by_application.values().for_each(|flow| sum.add(flow));
+        sum
     }
 }
 
@@ -127,7 +129,7 @@ impl Told<'_> {
         for (name, flow) in &end.by_application {
             let name = name.as_ref().or(habit).cloned();
             let sum = split.entry(name).or_default();
-            *sum = together(sum, flow);
+            sum.add(flow);
         }
         split.into_iter().map(|(client, flow)| Share { client, flow }).collect()
     }
@@ -286,7 +288,7 @@ impl<'a> Flows<'a> {
         let end = if is_inbound { &mut told.server } else { &mut told.client };
         let end = end.get_or_insert_with(|| End { vm, guest, by_application: BTreeMap::new() });
         let sum = end.by_application.entry(key.application.clone()).or_default();
-        *sum = together(sum, flow);
+        sum.add(flow);
     }
 }
 

@@ -107,31 +107,9 @@ fn coverage_since(was: Option<Coverage>, now: Coverage) -> Coverage {
 pub(super) fn add(sums: &mut BTreeMap<FlowKey, Flow>, step: &FlowStep) {
     for (key, more) in &step.rows {
         match sums.get_mut(key) {
-            Some(sum) => *sum = together(sum, more),
+            Some(sum) => sum.add(more),
             None => drop(sums.insert(key.clone(), *more)),
         }
-    }
-}
-
-/// What two parts make up: what is known of either is known of both.
-pub(crate) fn together(one: &Flow, other: &Flow) -> Flow {
-    let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
-        (Some(one), Some(other)) => Some(one.saturating_add(other)),
-        (one, other) => one.or(other),
-    };
-    let bytes = |one: Option<Bytes>, other: Option<Bytes>| {
-        sum(one.map(|bytes| bytes.0), other.map(|bytes| bytes.0)).map(Bytes)
-    };
-    Flow {
-        opened: one.opened.saturating_add(other.opened),
-        closed: one.closed.saturating_add(other.closed),
-        reset: one.reset.saturating_add(other.reset),
-        failed: one.failed.saturating_add(other.failed),
-        sent: bytes(one.sent, other.sent),
-        received: bytes(one.received, other.received),
-        data_segments_sent: sum(one.data_segments_sent, other.data_segments_sent),
-        data_segments_received: sum(one.data_segments_received, other.data_segments_received),
-        retransmitted: sum(one.retransmitted, other.retransmitted),
     }
 }
 

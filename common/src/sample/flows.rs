@@ -50,6 +50,30 @@ pub struct Flow {
     pub retransmitted: Option<u64>,
 }
 
+impl Flow {
+    /// Takes in what happened besides; what is known of either is known of both.
+    pub fn add(&mut self, more: &Self) {
+        let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
+            (Some(one), Some(other)) => Some(one.saturating_add(other)),
+            (one, other) => one.or(other),
+        };
+        let bytes = |one: Option<Bytes>, other: Option<Bytes>| {
+            sum(one.map(|bytes| bytes.0), other.map(|bytes| bytes.0)).map(Bytes)
+        };
+        *self = Self {
+            opened: self.opened.saturating_add(more.opened),
+            closed: self.closed.saturating_add(more.closed),
+            reset: self.reset.saturating_add(more.reset),
+            failed: self.failed.saturating_add(more.failed),
+            sent: bytes(self.sent, more.sent),
+            received: bytes(self.received, more.received),
+            data_segments_sent: sum(self.data_segments_sent, more.data_segments_sent),
+            data_segments_received: sum(self.data_segments_received, more.data_segments_received),
+            retransmitted: sum(self.retransmitted, more.retransmitted),
+        };
+    }
+}
+
 /// How connections are read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

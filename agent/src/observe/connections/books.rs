@@ -17,7 +17,7 @@ use common::{
 };
 
 use super::{
-    super::flows::{self, Edges, edge_of},
+    super::flows::{Edges, edge_of},
     openings::{Openings, Posterior, Sightings},
 };
 
@@ -99,7 +99,7 @@ impl Books {
             return self.add(key, direction, application, change);
         }
         if let Some(edge) = self.edge(key, direction, None) {
-            flows::add(self.undecided.entry(edge).or_default(), change);
+            self.undecided.entry(edge).or_default().add(change);
         }
     }
 
@@ -243,7 +243,7 @@ impl Books {
             if waits {
                 let Flow { opened, closed, failed, .. } = left;
                 let rest = Flow { opened, closed, failed, ..Flow::default() };
-                flows::add(self.undecided.entry(edge.clone()).or_default(), &rest);
+                self.undecided.entry(edge.clone()).or_default().add(&rest);
                 left = Flow { opened: 0, closed: 0, failed: 0, ..left };
             }
             self.edges.add(edge, &left, self.now);
@@ -285,7 +285,7 @@ impl Books {
             self.edges.add(&known, &given, self.now);
         }
         if under_way > 0 && !is_mixed {
-            flows::add(self.undecided.entry(edge.clone()).or_default(), &left);
+            self.undecided.entry(edge.clone()).or_default().add(&left);
         } else {
             self.edges.add(edge, &left, self.now);
         }

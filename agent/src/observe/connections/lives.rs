@@ -235,7 +235,7 @@ impl World {
                 retransmitted: Some(again),
                 ..Flow::default()
             };
-            super::super::flows::add(&mut socket.truth, &change);
+            socket.truth.add(&change);
         } else if !heard_fin {
             socket.traffic.received += bytes;
             socket.traffic.data_segments_received += 1;
@@ -244,7 +244,7 @@ impl World {
                 data_segments_received: Some(1),
                 ..Flow::default()
             };
-            super::super::flows::add(&mut socket.truth, &change);
+            socket.truth.add(&change);
         }
     }
 
@@ -333,7 +333,7 @@ impl World {
                 retransmitted: fewer(now.retransmitted, before.retransmitted),
             };
         }
-        super::super::flows::add(self.truth.entry(key.unwrap()).or_default(), &change);
+        self.truth.entry(key.unwrap()).or_default().add(&change);
     }
 
     fn take_told(&mut self) -> Told {
@@ -470,9 +470,9 @@ fn failed_apart(flows: &BTreeMap<FlowKey, Flow>) -> BTreeMap<FlowKey, Flow> {
     for (key, flow) in flows {
         let failed = Flow { failed: flow.failed, ..Flow::default() };
         let nowhere = FlowKey { local: "0.0.0.0".parse().unwrap(), ..key.clone() };
-        super::super::flows::add(apart.entry(nowhere).or_default(), &failed);
+        apart.entry(nowhere).or_default().add(&failed);
         let rest = Flow { failed: 0, ..*flow };
-        super::super::flows::add(apart.entry(key.clone()).or_default(), &rest);
+        apart.entry(key.clone()).or_default().add(&rest);
     }
     that_moved(apart)
 }
@@ -519,7 +519,7 @@ fn whosever(flows: BTreeMap<FlowKey, Flow>) -> BTreeMap<FlowKey, Flow> {
     let mut sums: BTreeMap<FlowKey, Flow> = BTreeMap::new();
     for (key, flow) in flows {
         let key = FlowKey { application: None, ..key };
-        super::super::flows::add(sums.entry(key).or_default(), &flow);
+        sums.entry(key).or_default().add(&flow);
     }
     sums.into_iter().map(|(key, flow)| (key, bytes_unset(flow))).collect()
 }
