@@ -14,6 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::mounts::{self, Mount};
+
 /// Most groups that are known at a time; more than one machine sensibly runs.
 const MOST: usize = 16_384;
 
@@ -40,8 +42,7 @@ pub(in crate::observe) struct Groups {
 impl Groups {
     /// Names of the tree that this process sees mounted.
     pub(in crate::observe) fn new() -> Self {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        Self::below(mounted(&mounts))
+        Self::below(mounted(&mounts::read()))
     }
 
     fn below(root: Option<PathBuf>) -> Self {
@@ -99,13 +100,9 @@ impl Groups {
 }
 
 /// The folder where control groups of version 2 are mounted.
-fn mounted(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
-        let (mount, system) = line.split_once(" - ")?;
-        let is_version_2 = system.split(' ').next() == Some("cgroup2");
-        // A blank in a path is written in octal; nobody mounts control groups there.
-        is_version_2.then(|| mount.split(' ').nth(4).map(PathBuf::from))?
-    })
+fn mounted(mounts: &[Mount]) -> Option<PathBuf> {
+    let tree = mounts.iter().find(|mount| mount.kind == "cgroup2");
+    tree.map(|mount| PathBuf::from(&mount.point))
 }
 
 /// The innermost service of a control group's path: `/system.slice/nginx.service` is `nginx.service`.
@@ -202,9 +199,9 @@ mod tests {
     fn the_tree_of_version_2_is_found_beside_those_of_version_1() {
         let hybrid = "36 31 0:33 / /sys/fs/cgroup/pids rw shared:9 - cgroup cgroup rw,pids\n\
             38 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
-        assert_eq!(mounted(hybrid), Some(PathBuf::from("/sys/fs/cgroup/unified")));
+        assert_eq!(mounted(&mounts::parse(hybrid)), Some(PathBuf::from("/sys/fs/cgroup/unified")));
         let version_1 = "36 31 0:33 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n";
-        assert_eq!(mounted(version_1), None);
+        assert_eq!(mounted(&mounts::parse(version_1)), None);
     }
 
     #[test]

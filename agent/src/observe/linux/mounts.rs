@@ -38,6 +38,8 @@ const LOCAL: [&str; 17] = [
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::observe) struct Mount {
+    /// What of the file system stands there: `/` unless a part of it is mounted.
+    pub(in crate::observe) root: String,
     /// Where.
     pub(in crate::observe) point: String,
     /// Its kind.
@@ -89,10 +91,12 @@ pub(in crate::observe) fn is_remote(mounts: &[Mount], path: &Path) -> bool {
 /// system's options.
 fn mount(line: &str) -> Option<Mount> {
     let (before, after) = line.split_once(" - ")?;
-    let point = before.split(' ').nth(4)?;
+    let mut before = before.split(' ');
+    let (root, point) = (before.nth(3)?, before.next()?);
     let mut after = after.split(' ');
     let (kind, source) = (after.next()?, after.next()?);
     Some(Mount {
+        root: unescaped(root),
         point: unescaped(point),
         kind: kind.to_owned(),
         source: unescaped(source),

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::observe::{
-    linux::processes::text::tree_of,
+    linux::{
+        mounts::{self, Mount},
+        processes::text::tree_of,
+    },
     seen::{Counter, Group, Tree},
 };
 
@@ -36,15 +39,12 @@ pub(super) enum Part {
 impl Places {
     /// The trees of this machine.
     pub(super) fn find() -> Self {
-        std::fs::read_to_string("/proc/self/mountinfo")
-            .map(|text| Self::of(&text))
-            .unwrap_or_default()
+        Self::of(&mounts::read())
     }
 
-    /// The trees of /proc/PID/mountinfo.
-    fn of(text: &str) -> Self {
+    fn of(mounts: &[Mount]) -> Self {
         let mut places: Vec<Mounted> = Vec::new();
-        for mounted in text.lines().filter_map(mounted).flatten() {
+        for mounted in mounts.iter().flat_map(mounted) {
             let known = places.iter_mut().find(|place| place.tree == mounted.tree);
             match known {
                 // The mount that shows most of the tree.
@@ -96,29 +96,19 @@ impl Part {
     }
 }
 
-/// The trees of one line; several where controllers share one. Numbers as in proc_pid_mountinfo(5).
-fn mounted(line: &str) -> Option<Vec<Mounted>> {
-    let (mount, kind) = line.split_once(" - ")?;
-    let mut mount = mount.split(' ');
-    let root = unescaped(mount.nth(3)?);
-    let folder = PathBuf::from(unescaped(mount.next()?));
-    let mut kind = kind.split(' ');
-    let trees: Vec<Tree> = match kind.next()? {
+/// The trees of one mount; several where controllers share one.
+fn mounted(mount: &Mount) -> Vec<Mounted> {
+    let trees: Vec<Tree> = match mount.kind.as_str() {
         "cgroup2" => vec![Tree::Whole],
         "cgroup" => {
-            let controllers = kind.nth(1)?.split(',');
+            let controllers = mount.options.split(',');
             controllers.filter(|name| !name.is_empty()).filter_map(tree_of).collect()
         }
-        _ => return None,
+        _ => return Vec::new(),
     };
-    let one = |tree| Mounted { tree, root: root.clone(), folder: folder.clone() };
-    Some(trees.into_iter().map(one).collect())
-}
-
-/// What the kernel writes as `\040` is a blank.
-fn unescaped(text: &str) -> String {
-    let signs = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    signs.iter().fold(text.to_owned(), |text, (code, sign)| text.replace(code, sign))
+    let one =
+        |tree| Mounted { tree, root: mount.root.clone(), folder: PathBuf::from(&mount.point) };
+    trees.into_iter().map(one).collect()
 }
 
 #[cfg(test)]
@@ -139,7 +129,7 @@ mod tests {
 
     #[test]
     fn each_controller_has_its_folder_by_the_mount_that_shows_most() {
-        let places = Places::of(SPLIT);
+        let places = Places::of(&mounts::parse(SPLIT));
         let folder = |tree| places.folder(&group(tree, "/a/b"));
         let shared = Some(PathBuf::from("/sys/fs/cgroup/cpu,cpuacct/a/b"));
         assert_eq!((folder(Tree::Cpu), folder(Tree::CpuLimit)), (shared.clone(), shared));
@@ -150,7 +140,7 @@ mod tests {
     #[test]
     fn a_container_sees_its_own_groups_and_no_others() {
         let text = "5 4 0:32 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
-        let places = Places::of(text);
+        let places = Places::of(&mounts::parse(text));
         let folder = |path| places.folder(&group(Tree::Whole, path));
         assert_eq!(folder("/docker/abc/x"), Some("/sys/fs/cgroup/x".into()));
         assert_eq!((folder("/docker/abcd"), folder("/docker/abc/../d")), (None, None));
@@ -158,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_part_is_kept_by_one_tree_only() {
-        let places = Places::of(SPLIT);
+        let places = Places::of(&mounts::parse(SPLIT));
         assert!(places.keeps(Tree::Cpu, Part::Cpu) && !places.keeps(Tree::Whole, Part::Cpu));
         assert!(places.keeps(Tree::Whole, Part::Storage));
         let whole = Places::whole_at(Path::new("/sys/fs/cgroup"));
