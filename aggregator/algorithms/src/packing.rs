@@ -177,6 +177,12 @@ impl Packing {
         self.bins.len()
     }
 
+    /// Dimensions of each demand and capacity.
+    #[must_use]
+    pub fn dims(&self) -> usize {
+        self.dims
+    }
+
     /// What an item needs of each dimension.
     #[must_use]
     pub fn demand(&self, item: usize) -> &[f64] {

@@ -30,7 +30,8 @@ impl Random {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    pub(super) fn shuffle<T>(&mut self, values: &mut [T]) {
+    /// Brings values into an order of chance.
+    pub fn shuffle<T>(&mut self, values: &mut [T]) {
         for at in (1..values.len()).rev() {
             let other = self.below(at + 1);
             values.swap(at, other);
