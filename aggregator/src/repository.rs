@@ -20,6 +20,7 @@ mod agents;
 mod audit_log;
 mod embedded;
 mod frame;
+mod history;
 mod lists;
 mod pack;
 mod plans;
@@ -35,6 +36,7 @@ mod windows;
 pub use agents::{AgentRecord, AgentState};
 pub use audit_log::{AuditRow, AuditVerdict, Logged};
 pub use embedded::EmbeddedStore;
+pub use history::Snapshot;
 pub use lists::{ListState, StoredList};
 pub use rows::{Page, Repository};
 pub use salvage::{Salvaged, SalvagedTable, salvage};
@@ -79,11 +81,15 @@ pub enum Table {
     Settings = 15,
     /// What is installed in guests, by agent.
     Software = 16,
+    /// Windows as they were joined, without their records, newest first.
+    Joined = 17,
+    /// The history of all windows, as it was now and then, in numbered pieces.
+    History = 18,
 }
 
 impl Table {
     /// Every table, in order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Agents,
         Self::Tokens,
         Self::Samples,
@@ -100,6 +106,8 @@ impl Table {
         Self::Requests,
         Self::Settings,
         Self::Software,
+        Self::Joined,
+        Self::History,
     ];
 
     const fn byte(self) -> u8 {
@@ -130,6 +138,8 @@ impl fmt::Display for Table {
             Self::Requests => "requests",
             Self::Settings => "settings",
             Self::Software => "software",
+            Self::Joined => "joined windows",
+            Self::History => "history",
         };
         f.pad(name)
     }

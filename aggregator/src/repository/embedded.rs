@@ -68,8 +68,24 @@ enum State {
 
 #[derive(Debug)]
 struct Job {
-    changes: Vec<Change>,
+    work: Work,
     done: oneshot::Sender<Result<(), StoreError>>,
+}
+
+#[derive(Debug)]
+enum Work {
+    Commit(Vec<Change>),
+    /// See [`Writer::mend`].
+    Mend,
+}
+
+impl Work {
+    fn size(&self) -> usize {
+        match self {
+            Self::Commit(changes) => group::size(changes),
+            Self::Mend => 0,
+        }
+    }
 }
 
 type Answer = oneshot::Receiver<Result<(), StoreError>>;
@@ -105,15 +121,15 @@ impl EmbeddedStore {
     /// [`Store::commit`] for code that is not asynchronous.
     pub(super) fn commit_blocking(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let closed = || StoreError::Closed { folder: self.folder().to_owned() };
-        self.submit(changes)?.blocking_recv().map_err(|_| closed())?
+        self.submit(Work::Commit(changes))?.blocking_recv().map_err(|_| closed())?
     }
 
-    /// Puts a commit in the writer's queue.
-    fn submit(&self, changes: Vec<Change>) -> Result<Answer, StoreError> {
+    /// Puts work in the writer's queue.
+    fn submit(&self, work: Work) -> Result<Answer, StoreError> {
         let closed = || StoreError::Closed { folder: self.folder().to_owned() };
         let (done, answer) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(closed)?;
-        queue.send(Job { changes, done }).map_err(|_| closed())?;
+        queue.send(Job { work, done }).map_err(|_| closed())?;
         Ok(answer)
     }
 
@@ -138,8 +154,8 @@ impl Drop for EmbeddedStore {
 #[async_trait]
 impl Store for EmbeddedStore {
     async fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let (shared, key) = (Arc::clone(&self.shared), stored_key(table, key));
-        self.read(move || shared.read(|tree| tree.get(&key))).await
+        let key = stored_key(table, key);
+        self.read(move |tree| tree.get(&key)).await
     }
 
     async fn scan(
@@ -149,26 +165,44 @@ impl Store for EmbeddedStore {
         prefix: &[u8],
         limit: usize,
     ) -> Result<Vec<Pair>, StoreError> {
-        let shared = Arc::clone(&self.shared);
         let prefix = stored_key(table, prefix);
         let from = stored_key(table, from).max(prefix.clone());
-        self.read(move || shared.read(|tree| tree.scan(&from, &prefix, limit))).await
+        self.read(move |tree| tree.scan(&from, &prefix, limit)).await
     }
 
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let closed = || StoreError::Closed { folder: self.folder().to_owned() };
-        self.submit(changes)?.await.map_err(|_| closed())?
+        self.submit(Work::Commit(changes))?.await.map_err(|_| closed())?
     }
 }
 
 impl EmbeddedStore {
     /// sled reads from the disk where it must; that is no work for the reactor.
+    ///
+    /// Once sled's own thread met a full disk, the tree answers nothing any more, whatever room
+    /// there is by then: it is opened anew, and asked again.
     async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+        work: impl Fn(&Tree) -> Result<T, Fault> + Send + Sync + 'static,
+    ) -> Result<T, StoreError> {
+        let work = Arc::new(work);
+        match self.read_once(Arc::clone(&work)).await {
+            Err(StoreError::Full { .. }) => {
+                let closed = |_| StoreError::Closed { folder: self.folder().to_owned() };
+                self.submit(Work::Mend)?.await.map_err(closed)??;
+                self.read_once(work).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn read_once<T: Send + 'static>(
+        &self,
+        work: Arc<impl Fn(&Tree) -> Result<T, Fault> + Send + Sync + 'static>,
     ) -> Result<T, StoreError> {
         let closed = |_| StoreError::Closed { folder: self.folder().to_owned() };
-        task::spawn_blocking(work).await.map_err(closed)?
+        let shared = Arc::clone(&self.shared);
+        task::spawn_blocking(move || shared.read(&*work)).await.map_err(closed)?
     }
 }
 
@@ -269,24 +303,60 @@ struct Writer {
 impl Writer {
     fn run(&mut self, jobs: &mpsc::Receiver<Job>) {
         while let Ok(first) = jobs.recv() {
-            let mut bytes = group::size(&first.changes);
+            let mut bytes = first.work.size();
             let mut group = vec![first];
             while group.len() < GROUP_COMMITS && bytes < GROUP_BYTES {
                 let Ok(next) = jobs.try_recv() else { break };
-                bytes += group::size(&next.changes);
+                bytes += next.work.size();
                 group.push(next);
             }
-            let (commits, waiting): (Vec<_>, Vec<_>) =
-                group.into_iter().map(|job| (job.changes, job.done)).unzip();
-            let result = self.write(commits, bytes);
-            for done in waiting {
-                // Nobody waits any more: the commit stands all the same.
-                drop(done.send(result.clone()));
+            let (mut commits, mut committing, mut mending) = (Vec::new(), Vec::new(), Vec::new());
+            for job in group {
+                match job.work {
+                    Work::Commit(changes) => {
+                        commits.push(changes);
+                        committing.push(job.done);
+                    }
+                    Work::Mend => mending.push(job.done),
+                }
+            }
+            // Nobody waits any more: what was done stands all the same.
+            let tell = |waiting: Vec<oneshot::Sender<_>>, result: Result<(), StoreError>| {
+                waiting.into_iter().for_each(|done| drop(done.send(result.clone())));
+            };
+            if !mending.is_empty() {
+                tell(mending, self.mend());
+            }
+            if !commits.is_empty() {
+                tell(committing, self.write(&commits, bytes));
             }
         }
     }
 
-    fn write(&mut self, commits: Vec<Vec<Change>>, bytes: usize) -> Result<(), StoreError> {
+    /// Opens the tree anew if it refuses to write.
+    fn mend(&mut self) -> Result<(), StoreError> {
+        let tree = self.tree()?;
+        match tree::guarded(|| tree.sync()) {
+            Ok(()) => Ok(()),
+            Err(fault) => match self.give_up(tree, fault) {
+                StoreError::Full { .. } => self.tree().map(drop),
+                cause => Err(cause),
+            },
+        }
+    }
+
+    /// What sled's own thread met on a full disk stays with the tree when there is room again, and
+    /// the next write is refused for it. So a write that finds room is made twice.
+    fn write(&mut self, commits: &[Vec<Change>], bytes: usize) -> Result<(), StoreError> {
+        match self.write_once(commits, bytes) {
+            Err(StoreError::Full { .. }) if self.shared.folder.has_room(bytes).is_ok() => {
+                self.write_once(commits, bytes)
+            }
+            result => result,
+        }
+    }
+
+    fn write_once(&mut self, commits: &[Vec<Change>], bytes: usize) -> Result<(), StoreError> {
         self.shared.folder.has_room(bytes)?;
         let tree = self.tree()?;
         let result = tree::guarded(|| {

@@ -1,9 +1,10 @@
-//! What the operator set: scope, policy, catalogue.
+//! What the operator set: scope, rules of grouping, policy, catalogue.
 
 use super::{Repository, RepositoryError, Table};
-use crate::{catalogue::Catalogue, plan::Scope, policy::Policy};
+use crate::{catalogue::Catalogue, grouping::GroupRules, plan::Scope, policy::Policy};
 
 const SCOPE: &[u8] = b"scope";
+const GROUPS: &[u8] = b"groups";
 const POLICY: &[u8] = b"policy";
 const CATALOGUE: &[u8] = b"catalogue";
 
@@ -24,6 +25,24 @@ impl Repository {
     /// If the store does not take it.
     pub async fn put_scope(&self, scope: &Scope) -> Result<(), RepositoryError> {
         self.put(Table::Settings, SCOPE, scope).await
+    }
+
+    /// The rules of grouping; `None` if they were never set.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer.
+    pub async fn group_rules(&self) -> Result<Option<GroupRules>, RepositoryError> {
+        self.row(Table::Settings, GROUPS).await
+    }
+
+    /// Sets the rules of grouping.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not take them.
+    pub async fn put_group_rules(&self, rules: &GroupRules) -> Result<(), RepositoryError> {
+        self.put(Table::Settings, GROUPS, rules).await
     }
 
     /// The policy; `None` if it was never set.

@@ -1,7 +1,7 @@
 //! Committed windows. A window's result and the end of its samples are one commit, so that what was
 //! acknowledged is counted exactly once, whatever happens in between.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use common::{
     clock::Timestamp,
@@ -15,7 +15,7 @@ use super::{
     samples::delete_up_to,
 };
 pub use crate::window::Checkpoint;
-use crate::{inference::Findings, plan::Planned};
+use crate::{inference::Findings, join::Joined, plan::Planned};
 
 /// A window without its records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct WindowRow {
     /// Samples that came when their own window was closed already: counted here, and in no figure.
     #[serde(default)]
     pub late: u64,
+    /// Samples that were due and did not come in time; `None` if an earlier version closed it.
+    #[serde(default)]
+    pub missing: Option<u64>,
     /// Records made of them.
     pub records: u64,
     /// Share of the samples due that came, by machine.
@@ -45,6 +48,8 @@ pub struct WindowCommit<R> {
     pub window: WindowRow,
     /// Its records.
     pub records: Vec<R>,
+    /// It as it was joined, without its records; `None` if the joining broke down.
+    pub joined: Option<Arc<Joined>>,
     /// What was found once it was closed.
     pub findings: Findings,
     /// What was planned then.
@@ -54,7 +59,7 @@ pub struct WindowCommit<R> {
 }
 
 impl Repository {
-    /// Commits a window: row, records, findings, plans and checkpoints come to be and its samples
+    /// Commits a window: row, records, joined window, findings, plans and checkpoints come to be and its samples
     /// go, all at once.
     ///
     /// # Errors
@@ -77,6 +82,9 @@ impl Repository {
                 value: key.into(),
             },
         ];
+        if let Some(joined) = &commit.joined {
+            changes.push(put(Table::Joined, window_key(window), joined.as_ref())?);
+        }
         for checkpoint in &commit.checkpoints {
             let key = checkpoint.agent.as_str().as_bytes().to_vec();
             changes.push(put(Table::Checkpoints, key, checkpoint)?);
@@ -177,7 +185,7 @@ impl Repository {
             let mut changes = Vec::new();
             for (key, row) in &old {
                 let row: WindowRow = decode(Table::Windows, row)?;
-                for table in [Table::Windows, Table::Records, Table::Findings, Table::Planned] {
+                for table in OF_A_WINDOW {
                     changes.push(Change::Delete { table, key: key.clone() });
                 }
                 let key = row.id.as_str().as_bytes().to_vec();
@@ -191,7 +199,7 @@ impl Repository {
         }
     }
 
-    async fn of_window<T: DeserializeOwned>(
+    pub(super) async fn of_window<T: DeserializeOwned>(
         &self,
         table: Table,
         id: &WindowId,
@@ -202,6 +210,10 @@ impl Repository {
         self.row(table, &key).await
     }
 }
+
+/// Tables with a row for each window, under its key.
+const OF_A_WINDOW: [Table; 5] =
+    [Table::Windows, Table::Records, Table::Findings, Table::Planned, Table::Joined];
 
 /// Newest first: the complement of the time it closed at, then its id.
 fn window_key(window: &WindowRow) -> Vec<u8> {

@@ -13,19 +13,19 @@ use super::{
 /// What each key has once all of the commits are made, one after the other.
 pub(super) fn last_of(
     tree: &Tree,
-    commits: Vec<Vec<Change>>,
+    commits: &[Vec<Change>],
 ) -> Result<BTreeMap<Vec<u8>, Option<Bytes>>, Fault> {
     let mut last = BTreeMap::new();
-    for change in commits.into_iter().flatten() {
+    for change in commits.iter().flatten() {
         match change {
             Change::Put { table, key, value } => {
-                last.insert(stored_key(table, &key), Some(value));
+                last.insert(stored_key(*table, key), Some(value.clone()));
             }
             Change::Delete { table, key } => {
-                last.insert(stored_key(table, &key), None);
+                last.insert(stored_key(*table, key), None);
             }
             Change::DeleteRange { table, from, to } => {
-                let range = stored_key(table, &from)..=stored_key(table, &to);
+                let range = stored_key(*table, from)..=stored_key(*table, to);
                 last.range_mut(range.clone()).for_each(|(_, value)| *value = None);
                 last.extend(tree.keys(range)?.into_iter().map(|key| (key, None)));
             }
