@@ -10,10 +10,16 @@
 //! folder = "/var/lib/sinter/machines"
 //! ```
 //!
+//! Hosts with libvirt stand side by side under `[hypervisor.NAME]` each.
+//!
 //! What may change while it runs (windows, thresholds, approval) is the policy's, and is set with
 //! `sinterctl policy set`.
 
+mod arrays;
+mod kvm;
+
 use std::{
+    collections::BTreeMap,
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -21,6 +27,9 @@ use std::{
 
 use serde::Deserialize;
 use thiserror::Error;
+
+pub use self::arrays::{ArrayConfig, ArrayKind};
+use crate::hypervisor::libvirt::LibvirtHost;
 
 /// A configuration that can be worked with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +42,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Who runs the machines.
     pub hypervisor: HypervisorConfig,
+    /// Who keeps their storage.
+    pub storage: Vec<ArrayConfig>,
 }
 
 /// Who runs the machines.
@@ -42,6 +53,11 @@ pub enum HypervisorConfig {
     Namespace {
         /// Where they are kept. Absolute.
         folder: PathBuf,
+    },
+    /// Machines of KVM hosts, at least one.
+    Libvirt {
+        /// The hosts.
+        hosts: Vec<LibvirtHost>,
     },
 }
 
@@ -53,7 +69,9 @@ struct Written {
     agents: String,
     #[serde(default = "admin_port")]
     admin: String,
-    hypervisor: WrittenHypervisor,
+    hypervisor: toml::Table,
+    #[serde(default)]
+    storage: Vec<arrays::Written>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -148,14 +166,26 @@ impl Config {
             return Err(bad("admin", &written.admin, remedy));
         }
         let folder = absolute("folder", written.folder)?;
-        let hypervisor = match written.hypervisor.kind.as_str() {
-            "namespace" => {
-                let machines = written.hypervisor.folder.unwrap_or_else(|| folder.join("machines"));
-                HypervisorConfig::Namespace { folder: absolute("hypervisor.folder", machines)? }
+        let unclear = |cause| ConfigError::Parse { path: path.to_owned(), cause: Box::new(cause) };
+        // One without a name is known by its kind.
+        let hypervisor = if written.hypervisor.contains_key("kind") {
+            let one: WrittenHypervisor = written.hypervisor.try_into().map_err(unclear)?;
+            if one.kind != "namespace" {
+                let remedy = "write \"namespace\", or [hypervisor.NAME] for \"libvirt\"";
+                return Err(bad("hypervisor.kind", &one.kind, remedy));
             }
-            other => return Err(bad("hypervisor.kind", other, "write \"namespace\"")),
+            let machines = one.folder.unwrap_or_else(|| folder.join("machines"));
+            HypervisorConfig::Namespace { folder: absolute("hypervisor.folder", machines)? }
+        } else {
+            let named: BTreeMap<String, kvm::Written> =
+                written.hypervisor.try_into().map_err(unclear)?;
+            let hosts =
+                kvm::checked(named).map_err(|(field, value, remedy)| bad(field, &value, remedy))?;
+            HypervisorConfig::Libvirt { hosts }
         };
-        Ok(Self { folder, agents, admin, hypervisor })
+        let storage = arrays::checked(written.storage)
+            .map_err(|(field, value, remedy)| bad(field, &value, remedy))?;
+        Ok(Self { folder, agents, admin, hypervisor, storage })
     }
 }
 
@@ -202,7 +232,27 @@ mod tests {
     #[test]
     fn a_hypervisor_nobody_knows_is_refused() {
         let told = refused("folder = '/x'\n[hypervisor]\nkind = 'hyperfoo'\n");
-        assert!(told.ends_with("hypervisor.kind is \"hyperfoo\"; write \"namespace\""), "{told}");
+        assert!(told.contains("hypervisor.kind is \"hyperfoo\"; write \"namespace\""), "{told}");
+    }
+
+    #[test]
+    fn hosts_with_libvirt_stand_side_by_side() {
+        let text = "folder = '/x'\n[hypervisor.a]\nkind = 'libvirt'\nsocket = '/s'\n\
+                    [hypervisor.b]\nkind = 'libvirt'\nuri = 'qemu+tls://b/system'\n";
+        let config = Config::of_text(Path::new("aggregator.toml"), text).unwrap();
+        let HypervisorConfig::Libvirt { hosts } = config.hypervisor else { panic!("{config:?}") };
+        assert_eq!(hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+
+        for (wrong, words) in [
+            ("kind = 'namespace'", "each is \"libvirt\""),
+            ("kind = 'libvirt'", "either its uri or its socket"),
+            ("kind = 'libvirt'\nsocket = 's'", "write a path from /"),
+            ("kind = 'libvirt'\nuri = 'xen:///'", "write qemu:///system"),
+            ("kind = 'libvirt'\nport = 1", "unknown field `port`"),
+        ] {
+            let told = refused(&format!("folder = '/x'\n[hypervisor.a]\n{wrong}\n"));
+            assert!(told.contains(words), "{told}");
+        }
     }
 
     #[test]

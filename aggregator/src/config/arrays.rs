@@ -1,0 +1,173 @@
+//! The storage arrays of a configuration.
+//!
+//! ```toml
+//! [[storage]]
+//! name = "enclosure"
+//! kind = "swordfish"
+//! url = "https://10.0.0.20"
+//! fingerprint = "9f86d081..."
+//! credentials = "/etc/sinter/enclosure.toml"
+//!
+//! [[storage]]
+//! name = "target"
+//! kind = "iscsi-target"
+//! ```
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use serde::Deserialize;
+
+use crate::vendor::{Address, Trust};
+
+/// Where Debian puts it.
+const TGTADM: &str = "/usr/sbin/tgtadm";
+
+/// A storage array, or another place that keeps storage devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArrayConfig {
+    /// What it is called; no two have the same name.
+    pub name: String,
+    /// How it is spoken to.
+    pub kind: ArrayKind,
+}
+
+/// How an array is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArrayKind {
+    /// Swordfish or Redfish.
+    Swordfish(Address),
+    /// The target daemon of this host.
+    IscsiTarget {
+        /// Its program `tgtadm`. Absolute.
+        program: PathBuf,
+        /// Its socket; `None` for where it is by default.
+        socket: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Written {
+    name: String,
+    kind: String,
+    url: Option<String>,
+    fingerprint: Option<String>,
+    authority: Option<PathBuf>,
+    credentials: Option<PathBuf>,
+    program: Option<PathBuf>,
+    socket: Option<PathBuf>,
+}
+
+/// A field, the value that was written, and what may be.
+pub(super) type Bad = (&'static str, String, &'static str);
+
+pub(super) fn checked(written: Vec<Written>) -> Result<Vec<ArrayConfig>, Bad> {
+    let mut names = BTreeSet::new();
+    let mut arrays = Vec::with_capacity(written.len());
+    for array in written {
+        let is_new = names.insert(array.name.clone());
+        if array.name.is_empty() || !is_new {
+            return Err(("storage.name", array.name, "write a name that no other array has"));
+        }
+        let name = array.name.clone();
+        let kind = match array.kind.as_str() {
+            "swordfish" => ArrayKind::Swordfish(address(array)?),
+            "iscsi-target" => target(array)?,
+            other => {
+                let remedy = "write \"swordfish\" or \"iscsi-target\"";
+                return Err(("storage.kind", other.to_owned(), remedy));
+            }
+        };
+        arrays.push(ArrayConfig { name, kind });
+    }
+    Ok(arrays)
+}
+
+fn address(array: Written) -> Result<Address, Bad> {
+    let written = array.url.unwrap_or_default();
+    let url = written.parse().map_err(|_| ("storage.url", written, "write https://HOST"))?;
+    let trust = match (array.fingerprint, array.authority) {
+        (Some(fingerprint), None) => {
+            let digits = fingerprint.replace(':', "");
+            if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                let remedy = "write the SHA-256 of its certificate, 64 hex digits";
+                return Err(("storage.fingerprint", fingerprint, remedy));
+            }
+            Some(Trust::Fingerprint(digits))
+        }
+        (None, Some(path)) => Some(Trust::Authority(absolute("storage.authority", path)?)),
+        (None, None) => None,
+        (Some(fingerprint), Some(_)) => {
+            let remedy = "write a fingerprint or an authority, not both";
+            return Err(("storage.fingerprint", fingerprint, remedy));
+        }
+    };
+    let credentials =
+        array.credentials.map(|path| absolute("storage.credentials", path)).transpose()?;
+    let address = Address { url, trust, credentials };
+    match address.client() {
+        Ok(_) => Ok(address),
+        Err(cause) => {
+            let remedy = "write https://HOST with a fingerprint or an authority that can be read";
+            Err(("storage.url", format!("{}: {cause}", address.url), remedy))
+        }
+    }
+}
+
+fn target(array: Written) -> Result<ArrayKind, Bad> {
+    let program = array.program.unwrap_or_else(|| PathBuf::from(TGTADM));
+    Ok(ArrayKind::IscsiTarget {
+        program: absolute("storage.program", program)?,
+        socket: array.socket.map(|path| absolute("storage.socket", path)).transpose()?,
+    })
+}
+
+fn absolute(field: &'static str, path: PathBuf) -> Result<PathBuf, Bad> {
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err((field, path.display().to_string(), "write a path from /"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked_text(text: &str) -> Result<Vec<ArrayConfig>, String> {
+        #[derive(Deserialize)]
+        struct All {
+            storage: Vec<Written>,
+        }
+        let all: All = toml::from_str(text).map_err(|cause| cause.message().to_owned())?;
+        checked(all.storage)
+            .map_err(|(field, value, remedy)| format!("{field} is {value}; {remedy}"))
+    }
+
+    #[test]
+    fn an_array_has_an_address_that_can_be_believed() {
+        let digits = "ab".repeat(32);
+        let text = format!(
+            "[[storage]]\nname = 'a'\nkind = 'swordfish'\nurl = 'https://h'\nfingerprint = '{digits}'"
+        );
+        let [array] = checked_text(&text).unwrap().try_into().unwrap();
+        let ArrayKind::Swordfish(address) = array.kind else { panic!("{array:?}") };
+        assert_eq!(address.trust, Some(Trust::Fingerprint(digits)));
+    }
+
+    #[test]
+    fn what_cannot_be_worked_with_is_named() {
+        let refused = |text: &str| checked_text(&format!("[[storage]]\n{text}")).unwrap_err();
+        let told = refused("name = 'a'\nkind = 'nas'");
+        assert_eq!(told, "storage.kind is nas; write \"swordfish\" or \"iscsi-target\"");
+        let told = refused("name = 'a'\nkind = 'swordfish'\nurl = 'https://h'\nfingerprint = 'x'");
+        assert!(told.starts_with("storage.fingerprint is x"), "{told}");
+        let told = refused("name = 'a'\nkind = 'swordfish'\nurl = 'http://array.example'");
+        assert!(told.contains("not encrypted"), "{told}");
+        let told = refused("name = 'a'\nkind = 'iscsi-target'\nprogram = 'tgtadm'");
+        assert_eq!(told, "storage.program is tgtadm; write a path from /");
+        let twice = "name = 'a'\nkind = 'iscsi-target'";
+        let told = refused(&format!("{twice}\n[[storage]]\n{twice}"));
+        assert!(told.starts_with("storage.name is a"), "{told}");
+    }
+}
