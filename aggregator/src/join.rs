@@ -5,6 +5,7 @@
 //! agents themselves, and those of a clone on trial, which bears its source's addresses.
 
 mod addresses;
+mod arrays;
 mod connections;
 mod flows;
 mod machines;
@@ -117,7 +118,7 @@ pub struct Record {
     pub count: u64,
     /// How many bytes; `None` if not known.
     pub bytes: Option<u64>,
-    /// Who says so: `agent`, `both agents` or `hypervisor`.
+    /// Who says so: `agent`, `both agents`, `hypervisor` or `array`.
     pub source: String,
 }
 
@@ -133,6 +134,17 @@ pub struct Traffic {
     /// Requests and answers, as segments with data tell them: on connections that stay open this is
     /// the frequency that counts. `None` where nobody counts.
     pub exchanges: Option<u64>,
+    /// When connections came to be, as far as samples tell them apart: in order, each moment once,
+    /// the newest 256 of them.
+    #[serde(default)]
+    pub starts: Vec<Timestamp>,
+    /// Connections that came to be at a moment nobody knows.
+    #[serde(default)]
+    pub starts_missing: u64,
+    /// Share of the connections that came to be while it was watched that were seen; `None` if none
+    /// came to be.
+    #[serde(default)]
+    pub detected: Option<f64>,
     /// Connections seen, each once.
     pub seen: u64,
     /// Those of them that were open both ways, or had been: what only waits to be closed is none.
@@ -234,6 +246,9 @@ pub struct JoinedMachine {
     pub half_closed: u64,
     /// Why guest and hypervisor do not agree about who it is; empty if they do.
     pub contradictions: Vec<String>,
+    /// The records of what the hypervisor counted of it.
+    #[serde(default)]
+    pub records: Vec<String>,
 }
 
 /// One window, joined.
@@ -245,6 +260,9 @@ pub struct Joined {
     pub from: Timestamp,
     /// When it closed.
     pub to: Timestamp,
+    /// Time between two samples of an agent, within which moments are known; nought if there is none.
+    #[serde(default)]
+    pub sampled_every: Duration,
     /// The machines, by inventory and by agents.
     pub machines: BTreeMap<VmId, JoinedMachine>,
     /// Who talks to whom.
@@ -266,6 +284,12 @@ pub fn join(window: &SamplingWindow) -> Joined {
     let edges: BTreeMap<EdgeKey, Traffic> =
         merged.into_iter().map(|(key, carried)| book.edge(key, carried)).collect();
     let used = book.uses();
+    book.arrays(arrays::counted(window, &owners, &mut remarks));
+    for (vm, keys) in book.outside() {
+        if let Some(known) = machines.get_mut(&vm) {
+            known.records = keys;
+        }
+    }
     let records = book.close();
     for (vm, application, keys) in used {
         let known = machines.get_mut(&vm);
@@ -277,9 +301,17 @@ pub fn join(window: &SamplingWindow) -> Joined {
         window: window.id.clone(),
         from: window.from,
         to: window.to,
+        sampled_every: sampled_every(window),
         machines,
         edges,
         records,
         remarks,
     }
+}
+
+/// Time between two samples, by how many were due.
+fn sampled_every(window: &SamplingWindow) -> Duration {
+    let due = window.guests.values().map(|guest| guest.due).max().unwrap_or(0);
+    let due = u32::try_from(due).unwrap_or(u32::MAX);
+    window.length().checked_div(due).unwrap_or_default()
 }

@@ -20,8 +20,10 @@ mod clock;
 mod flows;
 mod guest;
 mod operations;
+mod room;
 mod shared;
 mod spans;
+mod starts;
 mod states;
 mod stream;
 
@@ -42,12 +44,15 @@ use self::stream::Stream;
 pub use self::{
     guest::GuestWindow,
     operations::{OperationKey, OperationKind, Operations},
+    room::{EDGES_KEPT, LeftOut},
     spans::{ApplicationSpan, ConnectionSpan, CounterSpan},
+    starts::{MOMENTS_KEPT, Starts},
     states::States,
 };
 use crate::{
     hypervisor::{Inventory, Telemetry},
     policy::Policy,
+    storage::Survey,
 };
 
 /// A sample, and whence and when it came.
@@ -79,13 +84,15 @@ pub struct Checkpoint {
     pub observation: Arc<Observation>,
 }
 
-/// What the hypervisor said at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What hypervisor and storage said at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Look {
     /// When, on the aggregator's clock.
     pub at: Timestamp,
     /// Running totals by machine.
     pub telemetry: BTreeMap<VmId, Telemetry>,
+    /// What each array that answered said, by its name.
+    pub arrays: BTreeMap<String, Survey>,
 }
 
 /// How long windows are, and what is waited for.

@@ -47,6 +47,11 @@ impl Owners {
         if address.is_loopback() { Some(viewer) } else { self.owners.get(&address) }
     }
 
+    /// Who has `address`, as seen from another place in the network.
+    pub(super) fn remote(&self, address: IpAddr) -> Option<&VmId> {
+        self.owners.get(&address)
+    }
+
     /// Whether `address` means another machine to everyone who uses it, so that the same pair of
     /// ends on two machines is two connections.
     pub(super) fn is_local(&self, address: IpAddr) -> bool {

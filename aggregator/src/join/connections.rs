@@ -7,6 +7,7 @@
 //! of what either side alone would miss.
 
 mod counted;
+mod detected;
 mod opener;
 
 use std::{
@@ -21,15 +22,17 @@ use common::{
     sample::{ConnectionState, Protocol},
 };
 
+use self::detected::Detected;
 use super::{
     EdgeKey, JoinedMachine, Outcome, Party,
     addresses::Owners,
     flows::{Flows, is_habit},
     machines::is_alive,
+    sampled_every,
 };
 use crate::{
     catalogue::AGENT,
-    window::{ConnectionSpan, GuestWindow, SamplingWindow},
+    window::{ConnectionSpan, EDGES_KEPT, GuestWindow, SamplingWindow, Starts},
 };
 
 /// The connections of one outcome.
@@ -55,6 +58,8 @@ pub(super) struct Carried {
     pub(super) coverage: f64,
     pub(super) watched: Duration,
     pub(super) answered_at: BTreeSet<SocketAddr>,
+    pub(super) starts: Starts,
+    detected: Detected,
     open_by_client: f64,
     open_by_server: f64,
 }
@@ -63,6 +68,11 @@ impl Carried {
     /// Connections open on average, by the end that saw more.
     pub(super) fn open_mean(&self) -> f64 {
         self.open_by_client.max(self.open_by_server)
+    }
+
+    /// Share of the connections that came to be that were seen; `None` if none came to be.
+    pub(super) fn detected(&self) -> Option<f64> {
+        self.detected.share()
     }
 }
 
@@ -121,7 +131,8 @@ pub(super) fn merge(
     views.sort_by(|(a, left), (b, right)| a.cmp(b).then_with(|| left.order(right)));
     let flows = Flows::of(window, machines, owners);
     let mut unclear = flows.unclear;
-    let merger = Merger { window, machines, owners, habits: habits(&views), flows };
+    let sampled_every = sampled_every(window);
+    let merger = Merger { window, machines, owners, habits: habits(&views), flows, sampled_every };
     let mut edges = BTreeMap::new();
     for (pair, told) in &merger.flows.pairs {
         merger.add_counted(&mut edges, pair, told);
@@ -136,7 +147,24 @@ pub(super) fn merge(
     if unclear > 0 {
         remarks.push(format!("{unclear} connections are left out: nobody saw who opened them"));
     }
+    remarks.extend(crowded(window, machines));
     edges
+}
+
+/// Machines with more edges than there is room for.
+fn crowded(
+    window: &SamplingWindow,
+    machines: &BTreeMap<VmId, JoinedMachine>,
+) -> impl Iterator<Item = String> {
+    window.guests.iter().filter(|(_, guest)| guest.left_out().edges > 0).map(|(vm, guest)| {
+        let left_out = guest.left_out();
+        let name = machines.get(vm).map_or(vm.as_str(), |machine| machine.name.as_str());
+        format!(
+            "{name} has more edges than the {EDGES_KEPT} that are kept: {} connections are left out, at \
+             most {} events of one edge",
+            left_out.connections, left_out.busiest
+        )
+    })
 }
 
 /// Which applications of a machine were seen to call an address, and how often.
@@ -159,6 +187,7 @@ struct Merger<'a> {
     owners: &'a Owners,
     habits: Habits<'a>,
     flows: Flows<'a>,
+    sampled_every: Duration,
 }
 
 impl<'a> Merger<'a> {
@@ -203,6 +232,28 @@ impl<'a> Merger<'a> {
             of_outcome.opened += tally.opened;
             of_outcome.seen += tally.seen;
             of_outcome.bytes = sum(of_outcome.bytes, tally.bytes.filter(|_| !is_counted));
+        }
+        if !is_counted {
+            self.note_starts(carried, by_client, by_server);
+        }
+    }
+
+    /// Notes when the connections of these ends came to be, and how surely they were seen.
+    fn note_starts(
+        &self,
+        carried: &mut Carried,
+        by_client: Option<&View<'_>>,
+        by_server: Option<&View<'_>>,
+    ) {
+        for told in paired(by_client, by_server) {
+            if !is_opened(&told) || outcome(&told) == Outcome::Failed {
+                continue;
+            }
+            let spans: Vec<&ConnectionSpan> = told.iter().map(|(_, span)| *span).collect();
+            // Who looked first saw it first.
+            let began = spans.iter().filter_map(|span| span.began).min();
+            carried.starts.add(began, 1);
+            carried.detected.see(&spans, self.sampled_every);
         }
     }
 
@@ -279,24 +330,37 @@ fn open_share(view: &View<'_>) -> f64 {
     open as f64 / view.guest.came.max(1) as f64
 }
 
+/// One connection as its ends tell of it.
+type Told<'a> = Vec<(&'a View<'a>, &'a ConnectionSpan)>;
+
 /// Pairs the connections that had these ends one after the other, last with last: what one end
 /// missed is rather the start of the window than its end.
-fn tallies(by_client: Option<&View<'_>>, by_server: Option<&View<'_>>) -> Vec<(Outcome, Tally)> {
+fn paired<'a>(by_client: Option<&'a View<'a>>, by_server: Option<&'a View<'a>>) -> Vec<Told<'a>> {
     let views: Vec<&View<'_>> = by_client.into_iter().chain(by_server).collect();
     let count = views.iter().map(|view| view.spans.len()).max().unwrap_or(0);
-    let mut tallies = Vec::with_capacity(count);
-    for back in 1..=count {
-        let told: Vec<(&View<'_>, &ConnectionSpan)> = views
+    let told = (1..=count).map(|back| {
+        let told = views
             .iter()
-            .filter_map(|view| Some((*view, view.spans.get(view.spans.len().checked_sub(back)?)?)))
-            .collect();
-        let is_new = told.iter().any(|(_, span)| span.opened);
-        let is_old = told.iter().any(|(view, span)| !span.opened && view.knows_the_old());
+            .filter_map(|view| Some((*view, view.spans.get(view.spans.len().checked_sub(back)?)?)));
+        told.collect()
+    });
+    told.collect()
+}
+
+/// Whether a connection came to be in the window.
+fn is_opened(told: &Told<'_>) -> bool {
+    let is_new = told.iter().any(|(_, span)| span.opened);
+    let is_old = told.iter().any(|(view, span)| !span.opened && view.knows_the_old());
+    is_new && !is_old
+}
+
+fn tallies(by_client: Option<&View<'_>>, by_server: Option<&View<'_>>) -> Vec<(Outcome, Tally)> {
+    let paired = paired(by_client, by_server);
+    let tallies = paired.iter().map(|told| {
         let bytes = told.iter().filter_map(|(_, span)| bytes(span)).max();
-        let opened = u64::from(is_new && !is_old);
-        tallies.push((outcome(&told), Tally { opened, seen: 1, bytes }));
-    }
-    tallies
+        (outcome(told), Tally { opened: u64::from(is_opened(told)), seen: 1, bytes })
+    });
+    tallies.collect()
 }
 
 /// What is known of either is known of both.

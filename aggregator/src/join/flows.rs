@@ -13,7 +13,7 @@ use common::{
 };
 
 use super::{JoinedMachine, addresses::Owners};
-use crate::window::{GuestWindow, SamplingWindow};
+use crate::window::{GuestWindow, SamplingWindow, Starts};
 
 /// From here on up kernels pick the port of a client.
 pub(super) const EPHEMERAL_FROM: u16 = 32_768;
@@ -50,13 +50,25 @@ pub(super) struct End<'a> {
     pub(super) vm: &'a VmId,
     pub(super) guest: &'a GuestWindow,
     pub(super) by_application: BTreeMap<Option<AppName>, Flow>,
+    starts: BTreeMap<Option<AppName>, Starts>,
 }
 
-impl End<'_> {
+impl<'a> End<'a> {
+    const fn of(vm: &'a VmId, guest: &'a GuestWindow) -> Self {
+        Self { vm, guest, by_application: BTreeMap::new(), starts: BTreeMap::new() }
+    }
+
     fn total(&self) -> Flow {
         let mut sum = Flow::default();
         self.by_application.values().for_each(|flow| sum.add(flow));
         sum
+    }
+
+    /// When the connections of all its applications came to be.
+    fn all_starts(&self) -> Starts {
+        let mut all = Starts::default();
+        self.starts.values().for_each(|starts| all.merge(starts));
+        all
     }
 }
 
@@ -74,6 +86,8 @@ pub(super) struct Share {
     pub(super) client: Option<AppName>,
     /// What it carried.
     pub(super) flow: Flow,
+    /// When its connections came to be.
+    pub(super) starts: Starts,
 }
 
 impl Told<'_> {
@@ -110,28 +124,38 @@ impl Told<'_> {
                 if sees_more(client, server) {
                     None
                 } else {
-                    Some(server.total())
+                    Some(server)
                 }
             }
-            (None, Some(server)) => Some(server.total()),
+            (None, Some(server)) => Some(server),
             (_, None) => None,
         };
         match chosen {
             None => own,
-            Some(total) if own.is_empty() => vec![Share { client: None, flow: total }],
-            Some(total) => spread(&own, &total),
+            Some(server) if own.is_empty() => {
+                vec![Share { client: None, flow: server.total(), starts: server.all_starts() }]
+            }
+            Some(server) => {
+                let mut shares = spread(&own, &server.total());
+                // Whose they are the client's end alone tells; of one application they are all.
+                if let [only] = shares.as_mut_slice() {
+                    only.starts = server.all_starts();
+                }
+                shares
+            }
         }
     }
 
     fn split(&self, end: &End<'_>) -> Vec<Share> {
-        let mut split: BTreeMap<Option<AppName>, Flow> = BTreeMap::new();
+        let mut split: BTreeMap<Option<AppName>, (Flow, Starts)> = BTreeMap::new();
         let habit = self.by_habit();
         for (name, flow) in &end.by_application {
-            let name = name.as_ref().or(habit).cloned();
-            let sum = split.entry(name).or_default();
+            let (sum, starts) = split.entry(name.as_ref().or(habit).cloned()).or_default();
             sum.add(flow);
+            end.starts.get(name).into_iter().for_each(|more| starts.merge(more));
         }
-        split.into_iter().map(|(client, flow)| Share { client, flow }).collect()
+        let shares = split.into_iter();
+        shares.map(|(client, (flow, starts))| Share { client, flow, starts }).collect()
     }
 }
 
@@ -167,6 +191,7 @@ fn spread(own: &[Share], total: &Flow) -> Vec<Share> {
     let back = by(|flow| flow.data_segments_received, total.data_segments_sent);
     let parts = own.iter().enumerate().map(|(row, share)| Share {
         client: share.client.clone(),
+        starts: share.starts.clone(),
         flow: Flow {
             opened: counts[row].unwrap_or(0),
             closed: closed[row].unwrap_or(0),
@@ -237,7 +262,7 @@ impl<'a> Flows<'a> {
             if machines.get(vm).is_none_or(|machine| machine.on_trial) {
                 continue;
             }
-            if counted.merged_edges == 0 {
+            if counted.merged_edges == 0 && guest.left_out().edges == 0 {
                 flows.counting.insert(vm);
             }
             for (key, flow) in &guest.flows {
@@ -286,9 +311,12 @@ impl<'a> Flows<'a> {
         let told = self.pairs.entry(Pair { within, protocol: key.protocol, client, server });
         let told = told.or_default();
         let end = if is_inbound { &mut told.server } else { &mut told.client };
-        let end = end.get_or_insert_with(|| End { vm, guest, by_application: BTreeMap::new() });
+        let end = end.get_or_insert_with(|| End::of(vm, guest));
         let sum = end.by_application.entry(key.application.clone()).or_default();
         sum.add(flow);
+        if let Some(starts) = guest.starts.get(key) {
+            end.starts.entry(key.application.clone()).or_default().merge(starts);
+        }
     }
 }
 
@@ -324,6 +352,7 @@ mod tests {
     fn what_the_server_counted_goes_where_the_client_says_and_failures_stay() {
         let own = |name: &str, opened, failed| Share {
             client: Some(name.parse().unwrap()),
+            starts: Starts::default(),
             flow: Flow { failed, ..flow(opened) },
         };
         let total = Flow { sent: Some(common::units::Bytes(40)), ..flow(8) };

@@ -22,7 +22,7 @@ pub(super) struct Counted {
 
 impl Counted {
     /// A total that fell began anew; what it lost in between is not known and left out.
-    fn take(&mut self, was: Option<u64>, now: Option<u64>, over: Duration) {
+    pub(super) fn take(&mut self, was: Option<u64>, now: Option<u64>, over: Duration) {
         let Some(more) = now.zip(was).and_then(|(now, was)| now.checked_sub(was)) else { return };
         self.total = Some(self.total.unwrap_or(0).saturating_add(more));
         self.over += over;

@@ -7,6 +7,7 @@ use common::id::{AppName, VmId};
 
 use super::{
     EdgeKey, JoinedMachine, Outcome, Party, Record, Traffic,
+    arrays::OnDevice,
     connections::{Carried, Tally},
     outside::Outside,
 };
@@ -90,6 +91,9 @@ impl<'a> Book<'a> {
             failed: failed.opened,
             reset: carried.reset,
             exchanges: carried.exchanges,
+            detected: carried.detected(),
+            starts: carried.starts.moments.clone(),
+            starts_missing: carried.starts.missing,
             seen: sum(|tally| tally.seen) + failed.seen,
             alive: carried.by_outcome.get(&Outcome::Ok).map_or(0, |tally| tally.seen),
             open_mean: carried.open_mean(),
@@ -136,8 +140,7 @@ impl<'a> Book<'a> {
         records
     }
 
-    /// The lines of what was used, by application as the agents say and by machine as the
-    /// hypervisor says.
+    /// The lines of what was used, by application as the agents say.
     pub(super) fn uses(&mut self) -> Vec<UseRecords> {
         let window = self.window;
         let mut written = Vec::new();
@@ -148,7 +151,6 @@ impl<'a> Book<'a> {
                 written.push((vm.clone(), name.clone(), keys));
             }
         }
-        self.outside();
         written
     }
 
@@ -201,11 +203,14 @@ impl<'a> Book<'a> {
         Outside::of(&self.window.looks, vm).failed_operations.total() == Some(0)
     }
 
-    fn outside(&mut self) {
+    /// The lines of what the hypervisor counted, with the keys of each machine.
+    pub(super) fn outside(&mut self) -> Vec<(VmId, Vec<String>)> {
         let window = self.window;
+        let mut all = Vec::new();
         let looked_at: std::collections::BTreeSet<&VmId> =
             window.looks.iter().flat_map(|look| look.telemetry.keys()).collect();
         for vm in looked_at {
+            let mut keys = Vec::new();
             let outside = Outside::of(&window.looks, vm);
             let (read, written) = (outside.read.total(), outside.written.total());
             let parts = [
@@ -217,7 +222,7 @@ impl<'a> Book<'a> {
             for (operation, count, bytes, outcome) in parts {
                 let Some(count) = count.filter(|count| *count > 0) else { continue };
                 let target = if operation == "compute" { "cpu" } else { "storage" };
-                self.write(Line {
+                keys.push(self.write(Line {
                     vm,
                     application: None,
                     operation,
@@ -227,6 +232,33 @@ impl<'a> Book<'a> {
                     bytes,
                     sized_by: if bytes.is_some() { count } else { 0 },
                     source: "hypervisor",
+                }));
+            }
+            all.push((vm.clone(), keys));
+        }
+        all
+    }
+
+    /// The lines of what was done to each device, as its array says.
+    pub(super) fn arrays(&mut self, counted: BTreeMap<(VmId, String), OnDevice>) {
+        for ((vm, device), on) in counted {
+            let parts = [
+                ("read", on.reads.total(), on.read.total(), Outcome::Ok),
+                ("write", on.writes.total(), on.written.total(), Outcome::Ok),
+                ("read or write", on.failed.total(), None, Outcome::Failed),
+            ];
+            for (operation, count, bytes, outcome) in parts {
+                let Some(count) = count.filter(|count| *count > 0) else { continue };
+                self.write(Line {
+                    vm: &vm,
+                    application: None,
+                    operation,
+                    target: device.clone(),
+                    outcome,
+                    count,
+                    bytes,
+                    sized_by: if bytes.is_some() { count } else { 0 },
+                    source: "array",
                 });
             }
         }

@@ -1,6 +1,7 @@
 //! What a joined window says of a known fleet.
 
 pub(crate) mod fleet;
+mod starts;
 
 use Direction::{Inbound, Outbound};
 use common::sample::{ConnectionState, Direction};
@@ -260,7 +261,11 @@ fn a_counter_that_began_anew_makes_no_huge_rate() {
                 cpu_ms: Some(cpu_ms),
                 ..Default::default()
             };
-            Look { at: at(second), telemetry: [(web.clone(), told)].into() }
+            Look {
+                at: at(second),
+                telemetry: [(web.clone(), told)].into(),
+                arrays: BTreeMap::new(),
+            }
         })
         .into();
     let outside = join(&window).machines[&web].outside;
@@ -425,4 +430,56 @@ fn what_an_agent_counted_before_it_was_first_heard_is_in_no_window() {
     let first = counting().joined(2).remove(0);
     let calls = traffic(&first, machine("a", "web"), machine("b", "api"), 8080);
     assert_eq!(calls.opened, 45, "nine steps between ten samples");
+}
+
+#[test]
+fn what_an_array_counted_is_the_machines_whose_address_its_initiator_has() {
+    use std::sync::Arc;
+
+    use crate::storage::{Holder, Survey, Told, Totals, tests::bare};
+
+    let fleet = demonstration();
+    let mut window = fleet.windows(1).remove(0);
+    let address = *join(&window).machines[&vm("web-1")].addresses.first().unwrap();
+    let holder = |initiator: &str, address| Holder {
+        initiator: initiator.to_owned(),
+        addresses: vec![address],
+        may_write: Some(true),
+    };
+    let stranger = holder("iqn.stranger", "203.0.113.9".parse().unwrap());
+    let holders = vec![holder("iqn.web", address), stranger];
+    let device = crate::storage::Device { connections: Told::Is(holders), ..bare("disk/1") };
+    let counted = |second, writes, failed, initiator: &str| Totals {
+        taken_at: at(second),
+        device: "disk/1".to_owned(),
+        initiator: Some(initiator.to_owned()),
+        writes: Some(writes),
+        written: Some(Bytes(writes * 4096)),
+        failed: Some(failed),
+        ..Totals::default()
+    };
+    for (look, writes) in window.looks.iter_mut().zip([100, 150, 400]) {
+        let second = look.at.since(at(0)).as_secs();
+        let totals = ["iqn.web", "iqn.stranger"].map(|i| counted(second, writes, writes / 100, i));
+        let survey = Survey { devices: Arc::new(vec![device.clone()]), totals: totals.into() };
+        look.arrays = [("shelf".to_owned(), survey)].into();
+    }
+    let looks = window.looks.len();
+    assert!(looks >= 3, "{looks}");
+    window.looks.truncate(3);
+
+    let joined = join(&window);
+
+    let of_array = joined.records.iter().filter(|record| record.source == "array");
+    let told: Vec<_> = of_array
+        .map(|record| (record.vm.as_str(), &*record.operation, &*record.target, record.count))
+        .collect();
+    let web = vm("web-1");
+    let web = web.as_str();
+    assert_eq!(
+        told,
+        [(web, "write", "shelf:disk/1", 300), (web, "read or write", "shelf:disk/1", 3)]
+    );
+    let stranger = "initiator iqn.stranger has no address of one machine";
+    assert!(joined.remarks.iter().any(|remark| remark.contains(stranger)), "{:?}", joined.remarks);
 }

@@ -4,8 +4,6 @@
 //! however short, and whatever samples were lost. A row that stands lower than before came back
 //! and began at nought; so did all of them when the epoch is another one.
 
-use std::collections::BTreeMap;
-
 use common::{
     sample::{Coverage, Flow, FlowKey, Observation, Sample},
     units::Bytes,
@@ -14,7 +12,7 @@ use common::{
 /// What was counted between two samples.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct FlowStep {
-    rows: Vec<(FlowKey, Flow)>,
+    pub(super) rows: Vec<(FlowKey, Flow)>,
     pub(super) coverage: Option<Coverage>,
 }
 
@@ -103,16 +101,6 @@ fn coverage_since(was: Option<Coverage>, now: Coverage) -> Coverage {
     }
 }
 
-/// Adds a step to the sums of a window.
-pub(super) fn add(sums: &mut BTreeMap<FlowKey, Flow>, step: &FlowStep) {
-    for (key, more) in &step.rows {
-        match sums.get_mut(key) {
-            Some(sum) => sum.add(more),
-            None => drop(sums.insert(key.clone(), *more)),
-        }
-    }
-}
-
 /// Adds a step to what a window has of coverage.
 pub(super) fn add_coverage(sum: &mut Option<Coverage>, step: Option<Coverage>) {
     let Some(step) = step else { return };
@@ -198,14 +186,16 @@ mod tests {
 
     #[test]
     fn steps_add_up_and_a_share_over_a_window_is_that_of_its_sums() {
-        let (mut sums, mut coverage) = (BTreeMap::new(), None);
+        let (mut sums, mut coverage) = (std::collections::BTreeMap::new(), None);
         for (opened, seen) in [(12, 26), (15, 40)] {
             let step = step(
                 &state(&[(80, flow(10, Some(1)))], 20),
                 &sample(&[(80, flow(opened, None))], seen),
                 false,
             );
-            add(&mut sums, &step);
+            step.rows.iter().for_each(|(key, more)| {
+                sums.entry(key.clone()).or_insert_with(Flow::default).add(more);
+            });
             add_coverage(&mut coverage, step.coverage);
         }
         assert_eq!(sums[&key(80)].opened, 7);

@@ -7,6 +7,7 @@ use std::{
 };
 
 use common::{
+    clock::Timestamp,
     id::{AgentId, AppName},
     mix::EffectiveMix,
     sample::{
@@ -18,7 +19,9 @@ use common::{
 
 use super::{
     flows::{self, FlowStep},
+    room::{Kept, LeftOut, Room},
     spans::{ApplicationSpan, ConnectionSpan, CounterSpan},
+    starts::{self, Starts},
 };
 
 /// What one machine did in one window, by its agent.
@@ -47,6 +50,8 @@ pub struct GuestWindow {
     /// What came to pass on its edges in the window, as its agent counted: every connection,
     /// however short. Empty if the agent does not count.
     pub flows: BTreeMap<FlowKey, Flow>,
+    /// When the connections of those edges came to be.
+    pub starts: BTreeMap<FlowKey, Starts>,
     /// How much of that was seen; `None` if the agent does not count, or its count was not known
     /// before.
     pub counted: Option<Coverage>,
@@ -62,6 +67,7 @@ pub struct GuestWindow {
     /// The mix it ran at the end; `None` if not known.
     pub mix: Option<EffectiveMix>,
     before: BTreeMap<ConnectionKey, (Option<Bytes>, Option<Bytes>)>,
+    room: Room,
 }
 
 /// One step from sample to sample.
@@ -73,12 +79,22 @@ pub(super) struct Change<'a> {
     pub(super) now: &'a Observation,
     /// What its edges counted since; `None` if what they counted before is not known.
     pub(super) flows: Option<&'a FlowStep>,
+    /// When it was seen, on our clock.
+    pub(super) at: Timestamp,
     /// Connections that were not there before.
     pub(super) opened: &'a BTreeSet<ConnectionKey>,
     /// Time since the sample before.
     pub(super) since: Option<Duration>,
     /// The part of it that was watched.
     pub(super) watched: Option<Duration>,
+}
+
+impl Change<'_> {
+    /// When what is new came to be: between two samples, unless some are missing there.
+    fn moment(&self) -> Option<Timestamp> {
+        let since = self.since.filter(|since| self.watched == Some(*since))?;
+        Some(starts::middle(self.at, since))
+    }
 }
 
 impl GuestWindow {
@@ -96,12 +112,14 @@ impl GuestWindow {
             watched: Duration::ZERO,
             connections: BTreeMap::new(),
             flows: BTreeMap::new(),
+            starts: BTreeMap::new(),
             counted: None,
             counted_over: Duration::ZERO,
             applications: BTreeMap::new(),
             counters: CounterSpan::default(),
             facts: None,
             mix: None,
+            room: Room::default(),
             before: rows.map(|(key, row)| (*key, (row.sent, row.received))).collect(),
         }
     }
@@ -113,12 +131,13 @@ impl GuestWindow {
         (self.came as f64 / self.due.max(1) as f64).min(1.0)
     }
 
-    /// Share of the connections due in the window that were seen: of the samples that came, and of
-    /// the connections that the kernel counted, where it says how many.
+    /// Share of the connections due in the window that were seen: of the samples that came, of the
+    /// connections that the kernel counted, where it says how many, and of the edges that found room.
     #[must_use]
     pub fn edge_coverage(&self) -> f64 {
         let seen = self.counted.and_then(|counted| counted.share());
-        self.coverage() * seen.map_or(1.0, |hundredths| f64::from(hundredths) / 10_000.0)
+        let seen = seen.map_or(1.0, |hundredths| f64::from(hundredths) / 10_000.0);
+        self.coverage() * seen * self.kept_share()
     }
 
     pub(super) fn note_hole(&mut self, before: SampleId) {
@@ -137,7 +156,7 @@ impl GuestWindow {
         self.watched += change.watched.unwrap_or_default();
         self.take_connections(change);
         if let Some(step) = change.flows {
-            flows::add(&mut self.flows, step);
+            self.take_flows(step, change.moment());
             flows::add_coverage(&mut self.counted, step.coverage);
             self.counted_over += change.since.unwrap_or_default();
         }
@@ -147,6 +166,33 @@ impl GuestWindow {
         }
         let was = change.was.map(|(counters, _)| counters);
         self.counters.take(was, &change.now.counters, change.since);
+    }
+
+    fn take_flows(&mut self, step: &FlowStep, moment: Option<Timestamp>) {
+        let mut kept = Kept { flows: &mut self.flows, starts: &mut self.starts };
+        for (key, more) in &step.rows {
+            self.room.add(&mut kept, key, more);
+            if more.opened > 0 {
+                starts::add(kept.starts, key, moment, more.opened);
+            }
+        }
+    }
+
+    /// Edges that found no room, and what went with them.
+    #[must_use]
+    pub const fn left_out(&self) -> LeftOut {
+        self.room.left_out()
+    }
+
+    /// Share of the connections counted that are in the edges which found room.
+    #[expect(clippy::cast_precision_loss, reason = "connections of a window are far below 2^52")]
+    fn kept_share(&self) -> f64 {
+        let left_out = self.left_out().connections;
+        if left_out == 0 {
+            return 1.0;
+        }
+        let kept: u64 = self.flows.values().map(|flow| flow.opened).sum();
+        kept as f64 / kept.saturating_add(left_out) as f64
     }
 
     pub(super) fn close(&mut self, state: Option<&Observation>) {
@@ -174,11 +220,19 @@ impl GuestWindow {
             }
         }
         for (key, row) in new {
-            self.begin_span(*key, row, change.opened.contains(key));
+            let began = change.opened.contains(key).then(|| change.moment());
+            self.begin_span(*key, row, began);
         }
     }
 
-    fn begin_span(&mut self, key: ConnectionKey, row: &Connection, opened: bool) {
+    /// `began` is `None` if the connection may be older than the sample that shows it first.
+    fn begin_span(
+        &mut self,
+        key: ConnectionKey,
+        row: &Connection,
+        began: Option<Option<Timestamp>>,
+    ) {
+        let opened = began.is_some();
         let spans = self.connections.entry(key).or_default();
         if spans.is_empty() {
             // Nearly all ends are used once; a vector that grows by itself starts with room for four.
@@ -188,7 +242,9 @@ impl GuestWindow {
             let nought = (row.sent.map(|_| Bytes(0)), row.received.map(|_| Bytes(0)));
             let known = self.before.get(&key).copied();
             let last = if opened { nought } else { known.unwrap_or((row.sent, row.received)) };
-            spans.push(ConnectionSpan::begin(key, row.direction, opened, last));
+            let mut span = ConnectionSpan::begin(key, row.direction, opened, last);
+            span.began = began.flatten();
+            spans.push(span);
         }
         if let Some(span) = spans.last_mut() {
             span.take(row);

@@ -7,6 +7,7 @@ use std::{
 };
 
 use common::{
+    clock::Timestamp,
     id::AppName,
     sample::{ApplicationUse, Connection, ConnectionKey, ConnectionState, Counters, Direction},
     sketch::Sketch,
@@ -29,6 +30,8 @@ pub struct ConnectionSpan {
     pub application: Option<AppName>,
     /// It came to be in this window; `false` if it may be older.
     pub opened: bool,
+    /// When it came to be; `None` if that is not in this window, or not known.
+    pub began: Option<Timestamp>,
     /// The states it was seen in.
     pub states: States,
     /// Samples that show it.
@@ -109,6 +112,7 @@ impl ConnectionSpan {
             direction,
             application: None,
             opened,
+            began: None,
             states: States::default(),
             seen: 0,
             open: 0,

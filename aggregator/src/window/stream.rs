@@ -12,6 +12,7 @@ use common::{
     id::{AgentId, VmId},
     sample::{ConnectionKey, Observation, Sample, SampleId},
     sketch::Sketch,
+    wire::MOST_ROWS,
 };
 
 use super::{
@@ -154,6 +155,12 @@ impl Stream {
         };
         let state = Arc::make_mut(state);
         delta::amend(state, sample);
+        if state.connections.len().max(state.flows.len()) > MOST_ROWS {
+            // No sample could carry it whole: it grew by changes alone, and would go on to.
+            guest.unusable += 1;
+            self.state = None;
+            return;
+        }
         if *taken_at < from {
             guest.note_late(Some(state));
             return;
@@ -166,6 +173,7 @@ impl Stream {
             now: state,
             flows,
             opened: &opened,
+            at: *taken_at,
             since,
             watched,
         });
@@ -209,4 +217,56 @@ fn opened(state: Option<&Observation>, sample: &Sample) -> BTreeSet<ConnectionKe
     };
     let rows = sample.connections.upserted.iter();
     rows.filter(|(key, row)| is_new(key, row.first_seen)).map(|(key, _)| *key).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use common::sample::{Direction, Flow, FlowKey, Protocol, TableDelta};
+
+    use super::*;
+
+    fn seen(sequence: u64, edges: std::ops::Range<u32>) -> Seen {
+        let upserted = edges.map(|edge| {
+            let key = FlowKey {
+                protocol: Protocol::Tcp,
+                direction: Direction::Inbound,
+                local: "10.0.0.1".parse().unwrap(),
+                remote: std::net::Ipv4Addr::from(edge).into(),
+                port: 80,
+                application: None,
+            };
+            (key, Flow { opened: 1, ..Flow::default() })
+        });
+        let at = Timestamp::from_millis(sequence * 1000);
+        let sample = Sample {
+            id: SampleId { epoch: 1, sequence },
+            taken_at: at,
+            full: sequence == 1,
+            flows: TableDelta { upserted: upserted.collect(), removed: Vec::new() },
+            ..Sample::default()
+        };
+        let (agent, vm) = ("a".parse().unwrap(), "v".parse().unwrap());
+        Seen { agent, vm, sample: sample.into(), received_at: at }
+    }
+
+    #[test]
+    fn a_table_that_grew_beyond_what_a_sample_may_carry_is_not_known_any_more() {
+        let timing = Timing {
+            window: Duration::from_secs(60),
+            period: Duration::from_secs(1),
+            lateness: Duration::ZERO,
+        };
+        let first = seen(1, 0..40_000);
+        let mut stream = Stream::new(&first);
+        let samples = [first, seen(2, 40_000..60_000), seen(3, 60_000..80_000), seen(4, 0..1)];
+        for sample in samples {
+            stream.take(sample, timing);
+        }
+        let (from, to) = (Timestamp::from_millis(0), Timestamp::from_millis(60_000));
+        let (guest, checkpoint) = stream.cut((from, to), 60, timing);
+        assert_eq!((guest.came, guest.unusable), (2, 2));
+        assert!(checkpoint.is_none() && stream.state.is_none());
+    }
 }

@@ -2,17 +2,20 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use common::sample::Flow;
+use common::sample::Coverage;
 
 use super::{Carried, Ends, Merger, View, sum};
 use crate::join::{
     EdgeKey, Outcome, Party,
-    flows::{self, Caller, Pair, Told},
+    flows::{self, Caller, End, Pair, Share, Told},
 };
 
 impl Carried {
-    /// Takes in what one end, or both, counted.
-    fn count(&mut self, flow: &Flow) {
+    /// Takes in what one end, or both, counted, and how much of what was due they saw.
+    fn count(&mut self, share: &Share, counted: Option<Coverage>) {
+        let flow = &share.flow;
+        self.starts.merge(&share.starts);
+        self.detected.count(flow.opened, counted);
         let well = self.by_outcome.entry(Outcome::Ok).or_default();
         well.opened += flow.opened;
         well.seen += flow.opened;
@@ -38,13 +41,15 @@ impl<'a> Merger<'a> {
         let server = self.answering(pair, told);
         let ends = [&told.client, &told.server].into_iter().flatten();
         let watched = ends.clone().map(|end| end.guest.counted_over).max().unwrap_or_default();
+        let by_share = |end: &&End<'_>| end.guest.counted.and_then(|counted| counted.share());
+        let counted = ends.clone().max_by_key(by_share).and_then(|end| end.guest.counted);
         let coverage = ends.map(|end| end.guest.edge_coverage()).fold(0.0, f64::max);
         for share in told.shares() {
             let client = match &pair.client {
                 Caller::Address(address) => Party::External { address: *address },
                 Caller::Machine(vm) => {
                     let application =
-                        share.client.or_else(|| self.by_habit(vm, pair.server).cloned());
+                        share.client.clone().or_else(|| self.by_habit(vm, pair.server).cloned());
                     Party::Machine { vm: vm.clone(), application }
                 }
             };
@@ -57,7 +62,7 @@ impl<'a> Merger<'a> {
             carried.both_ends |= told.client.is_some() && told.server.is_some();
             carried.coverage = carried.coverage.max(coverage);
             carried.watched = carried.watched.max(watched);
-            carried.count(&share.flow);
+            carried.count(&share, counted);
         }
     }
 

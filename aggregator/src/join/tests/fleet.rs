@@ -334,7 +334,7 @@ impl Fleet {
             };
             (vm(guest.name), told)
         });
-        Look { at: at(second), telemetry: telemetry.collect() }
+        Look { at: at(second), telemetry: telemetry.collect(), arrays: BTreeMap::new() }
     }
 
     fn observation(&self, guest: &Guest, now_ms: u64) -> Observation {
