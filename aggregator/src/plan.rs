@@ -5,6 +5,7 @@
 //! names all it was made from, and a plan whose basis changed is superseded.
 
 mod basis;
+mod buckets;
 mod chains;
 mod choose;
 mod costs;
@@ -13,7 +14,6 @@ mod explain;
 mod hosts;
 mod model;
 mod moves;
-pub mod packing;
 mod probes;
 mod shrinks;
 mod steps;
@@ -31,7 +31,6 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::packing::search::{Limits, Progress};
 pub use crate::policy::Scope;
 use crate::{
     catalogue::Catalogue,
@@ -39,6 +38,7 @@ use crate::{
     inference::Findings,
     policy::Policy,
 };
+pub use algorithms::packing::search::{Limits, Progress};
 
 /// One thing to be done outside, decided to the last name. Each may be done twice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

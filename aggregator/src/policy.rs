@@ -47,6 +47,8 @@ pub struct Policy {
     pub window_seconds: u64,
     /// Time between two samples of an agent, in milliseconds.
     pub sample_period_ms: u64,
+    /// Days after which what no window showed any more is forgotten.
+    pub cycle_days: u64,
     /// Full windows needed before anything is inferred to act on.
     pub windows_needed: usize,
     /// Below this coverage a machine or an edge is shown but not acted on.
@@ -114,6 +116,7 @@ impl Default for Policy {
         Self {
             window_seconds: 300,
             sample_period_ms: 10_000,
+            cycle_days: 7,
             windows_needed: 3,
             coverage_minimum: 0.95,
             active_cpu_share: 0.001,
@@ -182,6 +185,12 @@ impl Policy {
         Duration::from_secs(self.window_seconds)
     }
 
+    /// How long what was seen is remembered.
+    #[must_use]
+    pub const fn cycle(&self) -> Duration {
+        Duration::from_secs(self.cycle_days.saturating_mul(24 * 3_600))
+    }
+
     /// Time between two samples.
     #[must_use]
     pub const fn sample_period(&self) -> Duration {
@@ -231,6 +240,8 @@ impl Policy {
         require("window_seconds", self.window_seconds, room, "write at least two sample periods")?;
         let within_a_day = self.window_seconds <= 86_400;
         require("window_seconds", self.window_seconds, within_a_day, "write at most a day, 86400")?;
+        let cycle = self.cycle_days;
+        require("cycle_days", cycle, (1..=35).contains(&cycle), "write 1 to 35")?;
         require("windows_needed", self.windows_needed, self.windows_needed > 0, "write 1 or more")?;
         require("audit_windows", self.audit_windows, self.audit_windows > 0, "write 1 or more")?;
         require("plans_at_once", self.plans_at_once, self.plans_at_once > 0, "write 1 or more")?;

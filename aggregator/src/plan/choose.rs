@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use algorithms::packing::search::Limits;
 use common::id::{PlanId, VmId};
 
 use super::{
     Goal, Plan, Planned, basis, costs, draft::Draft, explain, hosts::Hosts, model::Model, moves,
-    packing::search::Limits, shrinks, steps,
+    shrinks, steps,
 };
 
 /// Plans, best first, and why each machine they do not touch is left alone.

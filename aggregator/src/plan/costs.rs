@@ -4,15 +4,13 @@
 
 use std::collections::BTreeSet;
 
+use algorithms::packing::{Packing, bound::bound, exact};
 use common::{
     id::VmId,
     units::{Bytes, Millicores},
 };
 
-use super::{
-    model::Model,
-    packing::{Packing, bound::bound, exact},
-};
+use super::model::Model;
 use crate::{
     hypervisor::{Allocation, Machine},
     inference::{Opportunity, Standing},
@@ -61,7 +59,7 @@ pub(super) fn lower_bound(model: &Model<'_>) -> f64 {
         let least = least_given_to(model, standing, &machine.allocation);
         if standing.is_some_and(|standing| may_go(model, vm, standing)) {
             let Some(standing) = standing else { continue };
-            let needed = needed_by(standing, &machine.allocation);
+            let needed = needed_by(model, standing, &machine.allocation);
             demand.cpu += needed.cpu;
             demand.memory += needed.memory;
             largest.cpu = largest.cpu.max(machine.allocation.cpu.unwrap_or(Millicores(0)).0);
@@ -71,8 +69,10 @@ pub(super) fn lower_bound(model: &Model<'_>) -> f64 {
             bound += machine_cost + least;
             staying += 1;
             let room = standing.and_then(|standing| model.room(standing));
-            slack.cpu += room.map_or(0, |(cpu, _)| cpu.0);
-            slack.memory += room.map_or(0, |(_, memory)| memory.0);
+            let (cpu, memory) = room.map(|room| room.mean()).unwrap_or_default();
+            // The mean of a bucket is rounded down.
+            slack.cpu += cpu.0 + 1;
+            slack.memory += memory.0 + (1 << 10);
         }
     }
     let short = |demand: u64, slack: u64, largest: u64| {
@@ -106,7 +106,7 @@ pub(super) fn bound_beside(model: &Model<'_>, target: &BTreeSet<VmId>) -> f64 {
 
 /// The least that the machines of a target cost, and for a small one nearer than that.
 pub(super) fn bound_of(packing: &Packing) -> f64 {
-    let is_near = exact::places(packing) <= exact::PLACES_RELAXED;
+    let is_near = exact::places(packing) * packing.dims() <= 2 * exact::PLACES_RELAXED;
     let relaxed = is_near.then(|| exact::relaxed(packing)).flatten();
     relaxed.unwrap_or_default().max(bound(packing))
 }
@@ -122,14 +122,16 @@ fn least_given_to(model: &Model<'_>, standing: Option<&Standing>, present: &Allo
 }
 
 /// What a machine's mix needs at least: no more than it was seen to use, or is given.
-fn needed_by(standing: &Standing, allocation: &Allocation) -> Demand {
+fn needed_by(model: &Model<'_>, standing: &Standing, allocation: &Allocation) -> Demand {
     let mix = standing.mix.as_ref();
     let names = mix.into_iter().flat_map(|mix| mix.applications.0.keys());
     let needs = names.filter_map(|name| standing.needs.get(name));
     let (mut cpu, mut memory) = (0, 0);
     for need in needs {
-        cpu += need.cpu_mean.min(need.cpu_peak).0;
-        memory += need.memory_peak.0;
+        // Over all buckets, for at no time is there more room than a machine has.
+        let (over_day, held) = model.buckets.demand(Some(need)).mean();
+        cpu += need.cpu_mean.min(need.cpu_peak).min(over_day).0;
+        memory += held.min(need.memory_peak).0;
     }
     let at_most = |amount: u64, peak: Option<u64>, given: Option<u64>| {
         amount.min(peak.unwrap_or(u64::MAX)).min(given.unwrap_or(0))

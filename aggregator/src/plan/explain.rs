@@ -98,7 +98,8 @@ pub(super) fn not_if(model: &Model<'_>, draft: &Draft) -> String {
             let moved: Vec<&str> = draft.moves.iter().map(|m| m.application.as_str()).collect();
             let moved = moved.join(", ");
             let spare = model.standing(&draft.source).and_then(|standing| model.room(standing));
-            let room = spare.map_or_else(String::new, |(cpu, memory)| {
+            let room = spare.map_or_else(String::new, |room| {
+                let (cpu, memory) = room.least();
                 format!("the room on {name} ({cpu}, {memory}) is needed for something else, or ")
             });
             format!("{room}anything begins to call {moved} where it is")

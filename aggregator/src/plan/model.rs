@@ -7,7 +7,10 @@ use common::{
     units::{Bytes, Millicores},
 };
 
-use super::Situation;
+use super::{
+    Situation,
+    buckets::{Amounts, Buckets},
+};
 use crate::{
     hypervisor::{Machine, Power},
     inference::{Edge, EdgeKey, NEVER_TOUCH, Opportunity, Standing},
@@ -18,6 +21,7 @@ type Edges<'a> = BTreeMap<&'a VmId, Vec<&'a (EdgeKey, Edge)>>;
 /// The situation, indexed.
 pub(super) struct Model<'a> {
     pub(super) situation: &'a Situation<'a>,
+    pub(super) buckets: Buckets,
     inbound: Edges<'a>,
     outbound: Edges<'a>,
 }
@@ -33,7 +37,8 @@ impl<'a> Model<'a> {
                 outbound.entry(vm).or_default().push(edge);
             }
         }
-        Self { situation, inbound, outbound }
+        let buckets = Buckets::of(situation.findings);
+        Self { situation, buckets, inbound, outbound }
     }
 
     pub(super) fn inbound(&self, vm: &VmId) -> &[&'a (EdgeKey, Edge)] {
@@ -110,17 +115,63 @@ impl<'a> Model<'a> {
         standing.besides.clone().map_or(Ok(names), Err)
     }
 
-    /// CPU and memory that more applications may use on a machine; `None` if it can carry none.
-    pub(super) fn room(&self, standing: &Standing) -> Option<(Millicores, Bytes)> {
+    /// What more applications may use on a machine, by bucket; `None` if it can carry none.
+    pub(super) fn room(&self, standing: &Standing) -> Option<Amounts> {
         let can_carry = |o: &Opportunity| matches!(o, Opportunity::MixUp { .. });
         if !standing.candidate.holds || !standing.opportunities.iter().any(can_carry) {
             return None;
         }
+        let (usable, load) = (self.usable(standing)?, self.load_of(standing)?);
+        // A machine that is too full at one time is none that takes something in.
+        load.fits(&usable).ok()?;
+        Some(usable.less(&load))
+    }
+
+    /// What of a machine's allocation may be used; `None` if that is not known.
+    pub(super) fn usable(&self, standing: &Standing) -> Option<Amounts> {
         let usable = 1.0 - self.situation.policy.headroom;
-        let cpu = scaled(standing.allocation.cpu?.0, usable).checked_sub(standing.cpu_peak?.0)?;
-        let memory =
-            scaled(standing.allocation.memory?.0, usable).checked_sub(standing.memory_peak?.0)?;
-        Some((Millicores(cpu), Bytes(memory)))
+        let cpu = Millicores(scaled(standing.allocation.cpu?.0, usable));
+        let memory = Bytes(scaled(standing.allocation.memory?.0, usable));
+        // Memory that is free is rounded down, what is used is rounded up.
+        Some(self.buckets.level(cpu, memory.0 >> 10))
+    }
+
+    fn load_of(&self, standing: &Standing) -> Option<Amounts> {
+        let peak = (standing.cpu_peak?, standing.memory_peak?);
+        Some(self.buckets.course(peak, standing.needs.values().map(Some)))
+    }
+
+    /// What a machine uses at most, by bucket; what it is given where that is not known.
+    pub(super) fn load(&self, vm: &VmId, machine: &Machine) -> Amounts {
+        let given = &machine.allocation;
+        let standing = self.standing(vm);
+        let cpu = standing.and_then(|standing| standing.cpu_peak).or(given.cpu);
+        let memory = standing.and_then(|standing| standing.memory_peak).or(given.memory);
+        let needs = standing.into_iter().flat_map(|standing| standing.needs.values().map(Some));
+        self.buckets.course((cpu.unwrap_or_default(), memory.unwrap_or_default()), needs)
+    }
+
+    /// What those that leave a machine need, and what it uses without them.
+    pub(super) fn moving_and_staying(
+        &self,
+        standing: &Standing,
+        leaving: &[&AppName],
+    ) -> (Amounts, Amounts) {
+        let mut moving = self.buckets.level(Millicores(0), 0);
+        let mut peaks = (Millicores(0), Bytes(0));
+        for name in leaving {
+            let need = standing.needs.get(*name);
+            moving.add(&self.buckets.demand(need));
+            let need = need.copied().unwrap_or_default();
+            peaks.0.0 += need.cpu_peak.max(need.cpu_mean).0;
+            // Each takes whole KiB.
+            peaks.1.0 += need.memory_peak.0.next_multiple_of(1 << 10);
+        }
+        let staying = standing.needs.iter().filter(|(name, _)| !leaving.contains(name));
+        let cpu = standing.cpu_peak.unwrap_or_default().0.saturating_sub(peaks.0.0);
+        let memory = standing.memory_peak.unwrap_or_default().0.saturating_sub(peaks.1.0);
+        let needs = staying.map(|(_, need)| Some(need));
+        (moving, self.buckets.course((Millicores(cpu), Bytes(memory)), needs))
     }
 
     /// Networks a machine is plugged into.

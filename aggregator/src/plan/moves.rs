@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use algorithms::packing::search::Limits;
 use common::{
     id::{AppName, VmId},
     mix::ApplicationMix,
@@ -14,11 +15,11 @@ use common::{
 
 use super::{
     Goal, MachineChange, Move,
+    buckets::Amounts,
     chains::{Chain, chains},
     costs::cost,
     draft::{Draft, Foretold},
     model::Model,
-    packing::search::Limits,
     target::target,
 };
 use crate::{
@@ -34,7 +35,7 @@ struct Target<'a> {
     vm: &'a VmId,
     standing: &'a Standing,
     machine: &'a Machine,
-    room: (Millicores, Bytes),
+    room: Amounts,
 }
 
 /// A machine that may be emptied.
@@ -43,7 +44,7 @@ struct Source<'a> {
     standing: &'a Standing,
     machine: &'a Machine,
     leaving: Vec<&'a AppName>,
-    needed: (Millicores, Bytes),
+    needed: Amounts,
 }
 
 /// The consolidations of the best target.
@@ -131,10 +132,7 @@ fn sources<'a>(model: &Model<'a>) -> Vec<Source<'a>> {
 
 fn source<'a>(model: &Model<'a>, vm: &'a VmId, leaving: Vec<&'a AppName>) -> Option<Source<'a>> {
     let (standing, machine) = (model.standing(vm)?, model.machine(vm)?);
-    let needs = || leaving.iter().filter_map(|name| standing.needs.get(*name));
-    let cpu = needs().map(|need| need.cpu_peak.max(need.cpu_mean).0).sum();
-    let memory = needs().map(|need| need.memory_peak.0).sum();
-    let needed = (Millicores(cpu), Bytes(memory));
+    let (needed, _) = model.moving_and_staying(standing, &leaving);
     Some(Source { vm, standing, machine, leaving, needed })
 }
 
@@ -161,7 +159,7 @@ fn targets<'a>(model: &Model<'a>) -> Vec<Target<'a>> {
 fn free_shares(target: &Target<'_>) -> (f64, f64) {
     let share = |room: u64, given: Option<u64>| 1.0 - free_share(room, given.unwrap_or(0));
     let Allocation { cpu, memory, .. } = target.standing.allocation;
-    let (room_cpu, room_memory) = target.room;
+    let (room_cpu, room_memory) = target.room.mean();
     (share(room_cpu.0, cpu.map(|c| c.0)), share(room_memory.0, memory.map(|m| m.0)))
 }
 
@@ -194,12 +192,7 @@ fn best<'t, 'a>(
 }
 
 fn fits(model: &Model<'_>, source: &Source<'_>, target: &Target<'_>) -> Result<(), String> {
-    if source.needed.0 > target.room.0 {
-        return Err(format!("has room for {}, {} needed", target.room.0, source.needed.0));
-    }
-    if source.needed.1 > target.room.1 {
-        return Err(format!("has room for {}, {} needed", target.room.1, source.needed.1));
-    }
+    source.needed.fits(&target.room).map_err(|short| short.to_string())?;
     let Some(mix) = &target.standing.mix else { return Err("its mix is not known".to_owned()) };
     if let Some(name) = source.leaving.iter().find(|name| mix.applications.0.contains_key(**name)) {
         return Err(format!("runs {name} already"));
@@ -285,23 +278,27 @@ fn draft(model: &Model<'_>, source: &Source<'_>, target: &Target<'_>, retires: b
         moves,
         changes: [(target.vm.clone(), kept), (source.vm.clone(), left)].into(),
         groups: [model.group(source.vm).clone(), model.group(target.vm).clone()].into(),
-        foretold: foretold(source, target, retires),
+        foretold: foretold(model, source, target, retires),
     }
 }
 
-fn foretold(source: &Source<'_>, target: &Target<'_>, retires: bool) -> Vec<Foretold> {
+fn foretold(
+    model: &Model<'_>,
+    source: &Source<'_>,
+    target: &Target<'_>,
+    retires: bool,
+) -> Vec<Foretold> {
     let (cpu, memory) = (target.standing.cpu_peak, target.standing.memory_peak);
     let (cpu, memory) = (cpu.unwrap_or_default(), memory.unwrap_or_default());
-    let then = (Millicores(cpu.0 + source.needed.0.0), Bytes(memory.0 + source.needed.1.0));
+    let mut load = model.load(target.vm, target.machine);
+    load.add(&source.needed);
+    let then = load.peak();
     let whole = (
         source.standing.cpu_peak.unwrap_or_default(),
         source.standing.memory_peak.unwrap_or_default(),
     );
-    let less = (
-        Millicores(whole.0.0.saturating_sub(source.needed.0.0)),
-        Bytes(whole.1.0.saturating_sub(source.needed.1.0)),
-    );
-    let left = if retires { Default::default() } else { less };
+    let (_, staying) = model.moving_and_staying(source.standing, &source.leaving);
+    let left = if retires { Default::default() } else { staying.peak() };
     vec![
         Foretold { vm: target.vm.clone(), before: (cpu, memory), after: then },
         Foretold { vm: source.vm.clone(), before: whole, after: left },

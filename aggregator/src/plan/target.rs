@@ -6,26 +6,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use algorithms::packing::{
+    Bin, End, Host, Item, Packing, Tie,
+    exact::solve_or_search,
+    order::{Order, order},
+    search::Limits,
+};
 use common::id::{AppName, HostId, NetworkId, VmId};
 
 use super::{
     costs::{bound_of, cost, least_cost},
-    model::{Model, scaled},
-    packing::{
-        Bin, End, Host, Item, Packing, Tie,
-        exact::solve_or_search,
-        order::{Order, order},
-        search::Limits,
-    },
+    model::Model,
 };
 use crate::{
     hypervisor::Machine,
-    inference::{Need, Opportunity, Party, Standing},
+    inference::{Opportunity, Party, Standing},
 };
 
-/// CPU, and memory in KiB.
-const DIMS: usize = 2;
-const KIB: u64 = 1 << 10;
 /// What all preferences together may weigh, in cost units: they choose among equals only.
 const PREFERENCE: f64 = 1e-4;
 /// Cost of a busy edge per unit of distance; more than a preference, less than any machine.
@@ -66,7 +63,7 @@ pub(super) fn target<'a>(
     written.write(ranks);
     let Written { machines, movables, items, bins, hosts, reach, .. } = written;
     let bare = bare(model, &machines, &items, &bins);
-    let packing = Packing::new(DIMS, items, bins, hosts, reach);
+    let packing = Packing::new(model.buckets.dims(), items, bins, hosts, reach);
     let homes: Vec<usize> = movables.iter().map(|movable| movable.home).collect();
     let found = packing.as_it_is().and_then(|_| solve_or_search(&packing, limits));
     let to = found.map_or_else(|| homes.clone(), |found| found.assignment);
@@ -92,7 +89,7 @@ fn bare(model: &Model<'_>, machines: &[&VmId], items: &[Item], bins: &[Bin]) -> 
         reluctance: 0.0,
         ..bin.clone()
     });
-    Packing::new(DIMS, items.collect(), bins.collect(), Vec::new(), Vec::new())
+    Packing::new(model.buckets.dims(), items.collect(), bins.collect(), Vec::new(), Vec::new())
 }
 
 /// What must not meet on one machine.
@@ -172,28 +169,19 @@ impl<'m, 'a> Written<'m, 'a> {
         rank: usize,
     ) -> Bin {
         let policy = self.model.situation.policy;
-        let needs = leaving.iter().map(|name| demand(standing.needs.get(*name)));
-        let moving = needs.fold([0; DIMS], |sum, need| [sum[0] + need[0], sum[1] + need[1]]);
-        let peak = [
-            standing.cpu_peak.unwrap_or_default().0,
-            standing.memory_peak.unwrap_or_default().0.div_ceil(KIB),
-        ];
-        let base = [peak[0].saturating_sub(moving[0]), peak[1].saturating_sub(moving[1])];
-        let given = &standing.allocation;
-        let usable = 1.0 - policy.headroom;
-        let capacity = [
-            scaled(given.cpu.unwrap_or_default().0, usable),
-            scaled(given.memory.unwrap_or_default().0, usable) / KIB,
-        ];
+        let (moving, base) = self.model.moving_and_staying(standing, leaving);
+        let capacity = self.model.usable(standing).unwrap_or_else(|| base.less(&base));
         // Peaks of its own applications that never met may exceed what it may carry.
-        let fits = (0..DIMS).all(|dim| base[dim] + moving[dim] <= capacity[dim]);
+        let mut whole = base.clone();
+        whole.add(&moving);
+        let fits = whole.fits(&capacity).is_ok();
         let gain = cost(policy, &machine.allocation) - policy.gain_per_disruption;
         let stays = gain <= 0.0 || self.model.emptiable(vm, standing).is_err();
         let (holds, excludes) = self.marks_that_stay(standing, leaving);
         let running = self.model.running().count().max(1);
         Bin {
-            capacity: capacity.map(float).to_vec(),
-            base: base.map(float).to_vec(),
+            capacity: capacity.row(),
+            base: base.row(),
             fixed_cost: gain.max(0.0),
             unit_cost: Vec::new(),
             stays,
@@ -215,7 +203,7 @@ impl<'m, 'a> Written<'m, 'a> {
         // What a machine runs once it does not run twice.
         excludes.extend(holds.iter().copied());
         Item {
-            demand: demand(need).map(float).to_vec(),
+            demand: self.model.buckets.demand(need).row(),
             home: Some(home),
             move_cost: self.model.situation.policy.gain_per_disruption,
             class: self.class_of(vm),
@@ -271,7 +259,11 @@ impl<'m, 'a> Written<'m, 'a> {
         let next = self.hosts.len();
         let index = *self.on.entry(&machine.host).or_insert(next);
         if index == next {
-            self.hosts.push(Host { capacity: vec![float(host.cpu.0), f64::MAX] });
+            let mut capacity = self.model.buckets.level(host.cpu, 0).row();
+            // A machine's memory is its own already.
+            let cpus = capacity.len() / 2;
+            capacity[cpus..].fill(f64::MAX);
+            self.hosts.push(Host { capacity });
         }
         Some(index)
     }
@@ -292,27 +284,28 @@ impl<'m, 'a> Written<'m, 'a> {
     /// A host that gives more than it has today may go on doing so, but takes no more on; what is
     /// not in the model uses its part.
     fn raise_hosts(&mut self) {
-        let mut used = vec![0.0; self.hosts.len()];
+        let cpus = self.model.buckets.dims() / 2;
+        let mut used = vec![vec![0.0; cpus]; self.hosts.len()];
         for (vm, machine) in self.model.running() {
             let Some(host) = self.on.get(&machine.host) else { continue };
             if !self.index.contains_key(vm) {
-                let peak = self.model.standing(vm).and_then(|standing| standing.cpu_peak);
-                let peak = float(peak.or(machine.allocation.cpu).unwrap_or_default().0);
-                self.hosts[*host].capacity[0] -= peak;
+                let course = self.model.load(vm, machine).row();
+                let capacity = self.hosts[*host].capacity.iter_mut();
+                capacity.zip(course).take(cpus).for_each(|(most, used)| *most -= used);
             }
         }
+        let mut count = |host: Option<usize>, amounts: &[f64]| {
+            let row = host.and_then(|host| used.get_mut(host)).into_iter().flatten();
+            row.zip(amounts).for_each(|(used, more)| *used += more);
+        };
         for bin in &self.bins {
-            if let Some(host) = bin.host {
-                used[host] += bin.base[0];
-            }
+            count(bin.host, &bin.base);
         }
         for item in &self.items {
-            if let Some(host) = item.home.and_then(|home| self.bins[home].host) {
-                used[host] += item.demand[0];
-            }
+            count(item.home.and_then(|home| self.bins[home].host), &item.demand);
         }
         for (host, used) in self.hosts.iter_mut().zip(used) {
-            host.capacity[0] = host.capacity[0].max(used);
+            host.capacity.iter_mut().zip(used).for_each(|(most, used)| *most = most.max(used));
         }
     }
 }
@@ -325,13 +318,6 @@ fn leaving(standing: &Standing) -> Vec<&AppName> {
         _ => None,
     });
     names.filter(|name| mix.applications.0.contains_key(*name)).collect()
-}
-
-/// CPU and memory at their peaks: the windows hold no course over the day yet, so one bucket
-/// stands for all.
-fn demand(need: Option<&Need>) -> [u64; DIMS] {
-    let need = need.copied().unwrap_or_default();
-    [need.cpu_peak.max(need.cpu_mean).0, need.memory_peak.0.div_ceil(KIB)]
 }
 
 fn float(amount: u64) -> f64 {
