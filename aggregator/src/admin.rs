@@ -23,8 +23,10 @@ use tonic::service::Routes;
 use crate::{cycle::Steering, guest::AgentHub, repository::Repository};
 
 mod change;
+mod export;
 mod finding;
 mod fleet;
+mod groups;
 mod history;
 mod page;
 mod plans;

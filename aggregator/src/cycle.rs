@@ -10,13 +10,16 @@
 //! all that follows from it, proposes, and obeys operators. Plans are carried out beside it, each by
 //! a driver of its own, so that no clone that takes long keeps a window from closing.
 //!
-//! Findings rest on the windows closed since the start: after a restart nothing is proposed before a
-//! full window, and no approved plan begins before as many windows as the policy needs. What had
+//! Findings rest on the windows held, those of before a restart among them; yet nothing is proposed
+//! before a full window since the start, and no approved plan begins before as many of them as the
+//! policy needs. What had
 //! begun goes on at once. While the hypervisor does not answer, windows close and no plan begins.
 
+mod arrays;
 mod book;
 mod driver;
 mod looks;
+mod memory;
 mod notices;
 mod orders;
 mod proposals;
@@ -44,15 +47,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 pub use self::steering::Steering;
-use self::{looks::Looked, shared::Shared, steering::Command};
+use self::{arrays::Arrays, looks::Looked, shared::Shared, steering::Command};
 use crate::{
     catalogue::Catalogue,
+    grouping::{BadRules, GroupRules},
     guest::Guests,
     hypervisor::Hypervisor,
     journal::Stage,
     plan::Scope,
     policy::{BadPolicy, Policy},
     repository::{Repository, RepositoryError},
+    storage::StorageArray,
     window::{Seen, Windows},
 };
 
@@ -63,7 +68,8 @@ pub struct Notice {
     pub at: Timestamp,
     /// What kind of thing: `window_closed`, `plan_proposed`, `plan_superseded`, `stage_changed`,
     /// `step_asked`, `step_done`, `step_undone`, `judged`, `machine_appeared`, `machine_gone`,
-    /// `hypervisor_unreachable`, `hypervisor_reachable`, `settings_changed`.
+    /// `hypervisor_unreachable`, `hypervisor_reachable`, `storage_unreachable`, `storage_reachable`,
+    /// `settings_changed`.
     pub kind: &'static str,
     /// The plan it is about.
     pub plan: Option<PlanId>,
@@ -80,6 +86,8 @@ pub struct Settings {
     pub catalogue: Catalogue,
     /// Machines left out.
     pub scope: Scope,
+    /// What belongs together and apart.
+    pub groups: GroupRules,
 }
 
 /// Why something an operator asked for was not done.
@@ -111,6 +119,17 @@ pub enum SteeringError {
     /// A value of the policy nobody can work with.
     #[error(transparent)]
     Policy(#[from] BadPolicy),
+    /// A rule of grouping nobody can work with.
+    #[error(transparent)]
+    Groups(#[from] BadRules),
+    /// The rules of grouping were changed since they were read.
+    #[error("version is {given}, the rules are at {present}; read them again and change those")]
+    GroupsVersion {
+        /// What was given.
+        given: u64,
+        /// What it is.
+        present: u64,
+    },
     /// It could not be remembered.
     #[error("could not remember it")]
     Repository(#[from] RepositoryError),
@@ -137,6 +156,8 @@ pub struct CycleSetup {
     pub repository: Repository,
     /// Who runs the machines.
     pub hypervisor: Arc<dyn Hypervisor>,
+    /// Who keeps their storage.
+    pub arrays: Vec<Arc<dyn StorageArray>>,
     /// The agents.
     pub guests: Arc<dyn Guests>,
     /// Tells the time.
@@ -163,10 +184,13 @@ pub struct Cycle {
     commands: mpsc::Receiver<Command>,
     /// When old windows were last forgotten.
     swept_at: Option<Timestamp>,
+    /// Up to when the windows are that the history kept last holds.
+    kept_at: Timestamp,
     /// The hypervisor is being asked; never twice at a time.
     looks: JoinSet<Looked>,
     next_look: Instant,
     is_reachable: bool,
+    arrays: Arrays,
     drivers: JoinSet<(PlanId, Result<(), RepositoryError>)>,
 }
 
@@ -227,7 +251,7 @@ impl Cycle {
                 },
                 () = time::sleep_until(self.next_look), if self.looks.is_empty() => self.look(),
                 Some(looked) = self.looks.join_next() => {
-                    self.take_look(looked.unwrap_or_else(|cause| Err(looks::broken(cause))));
+                    self.take_look(looked.unwrap_or_else(looks::broken));
                 }
                 () = time::sleep(nap) => {
                     if self.close_windows().await? {

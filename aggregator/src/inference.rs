@@ -1,20 +1,26 @@
 //! Infers from who talks to whom, and how often, what each machine is and needs.
 //!
 //! ```text
-//!  windows held ─┬─> edges ──> groups ──┐
-//!                └─> measured ──────────┴─> predicates ─> opportunities
+//!  windows held ─┬─> edges ──> dependencies ──> groups ──┐
+//!                └─> measured ───────────────────────────┴─> predicates, roles ─> opportunities
 //! ```
 //!
 //! A lie may stop us from acting, it must not make us act: what is taken away must be shown to be
 //! unused by both ends and by the hypervisor; one witness is enough to keep it.
 
 mod besides;
+mod concert;
+mod dependencies;
 mod edges;
+mod frequency;
 mod groups;
 mod measured;
+mod mixes;
 mod opportunities;
+mod optimum;
 mod predicates;
 mod rates;
+mod roles;
 mod standing;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -33,14 +39,27 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::frequency::{StorageEdge, StorageOperation};
 use self::standing::Ties;
+pub use self::{
+    dependencies::{Dependency, Follows, FollowsBy},
+    groups::Group,
+    mixes::{Bounded, ConfigurationMix},
+    optimum::Optimum,
+    roles::{Playing, Role},
+};
 pub(crate) use self::{opportunities::free_share, predicates::NEVER_TOUCH};
-pub use crate::join::{EdgeKey, Party};
 use crate::{
     catalogue::Catalogue,
+    grouping::GroupRules,
+    history::History,
     hypervisor::Allocation,
     join::Joined,
     policy::{Policy, Scope},
+};
+pub use crate::{
+    join::{EdgeKey, Party},
+    regularity::{Estimate, Evidence, Peak, Regularity},
 };
 
 /// A figure with its 95 % interval.
@@ -56,13 +75,30 @@ pub struct Rate {
 
 /// How often, over the last window. An edge that an earlier window held shows and the last one does
 /// not is there with a rate of nought and its upper bound.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Edge {
     /// New connections.
     pub connections: Rate,
     /// Requests and answers; `None` where nobody counts, or it was quiet.
     #[serde(default)]
     pub exchanges: Option<Rate>,
+    /// Whether its events come in bursts: variance over mean of their counts by window, 1 for chance.
+    /// `None` until enough windows are remembered.
+    #[serde(default)]
+    pub burstiness: Option<Estimate>,
+    /// Its busiest windows; `None` until enough are remembered.
+    #[serde(default)]
+    pub peak: Option<Peak>,
+    /// The period it is used in; `None` if there is none, or that is not known.
+    #[serde(default)]
+    pub period: Option<Regularity>,
+    /// The cycle of the calendar that it is busy in, such as the day; `None` likewise.
+    #[serde(default)]
+    pub calendar: Option<Regularity>,
+    /// Share of its new connections that were seen, by which their rate is corrected; `None` if there
+    /// were none.
+    #[serde(default)]
+    pub detected: Option<f64>,
     /// Different connections seen, from either end, each once.
     pub seen: u64,
     /// Connections open on average.
@@ -95,6 +131,28 @@ pub struct Need {
     pub working_set_peak: Option<Bytes>,
     /// Bytes written to storage per second; `None` if unknown.
     pub written_per_second: Option<f64>,
+    /// How its demand goes over the day; `None` until that is known well enough.
+    #[serde(default)]
+    pub profile: Option<Profile>,
+}
+
+/// Parts of a day that demand is told of apart.
+pub const BUCKETS: usize = 24;
+
+/// Demand over the day, so that peaks at different hours can share a machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// The demand of each hour, from midnight UTC.
+    pub hours: [Demand; BUCKETS],
+}
+
+/// What is needed at one time of the day, over all days held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Demand {
+    /// CPU that it stays at or below 95 % of the time.
+    pub cpu: Millicores,
+    /// Memory that it stays at or below 99 % of the time.
+    pub memory: Bytes,
 }
 
 /// A claim and what it rests on.
@@ -170,15 +228,30 @@ pub struct Standing {
     /// The machine with the smallest id of those it works in concert with, itself among them.
     #[serde(default)]
     pub group: Option<VmId>,
+    /// The id of its business group; `None` if it has none.
+    #[serde(default)]
+    pub business_group: Option<u64>,
+    /// What each of its applications does.
+    #[serde(default)]
+    pub roles: BTreeMap<AppName, Vec<Playing>>,
     /// Why each application of its mix stays where it is, if it must.
     #[serde(default)]
     pub stays: BTreeMap<AppName, String>,
     /// What works on it besides its mix, and would end with the machine; `None` if nothing does.
     #[serde(default)]
     pub besides: Option<String>,
+    /// What each application needs to run nominally, with how sure that is.
+    #[serde(default)]
+    pub mixes: BTreeMap<AppName, ConfigurationMix>,
+    /// The optimum record of each application that has one.
+    #[serde(default)]
+    pub optimum: BTreeMap<AppName, Optimum>,
     /// The records its applications were measured in.
     #[serde(default)]
     pub records: BTreeMap<AppName, Vec<String>>,
+    /// The records of what the hypervisor counted of it.
+    #[serde(default)]
+    pub outside_records: Vec<String>,
 }
 
 /// All that is known after a window.
@@ -195,6 +268,18 @@ pub struct Findings {
     pub machines: BTreeMap<VmId, Standing>,
     /// Who talks to whom.
     pub edges: Vec<(EdgeKey, Edge)>,
+    /// Which calls depend on which.
+    #[serde(default)]
+    pub dependencies: Vec<Dependency>,
+    /// The business groups, by id.
+    #[serde(default)]
+    pub groups: Vec<Group>,
+    /// The id that the next new group gets; 0 before the first.
+    #[serde(default)]
+    pub next_group: u64,
+    /// Who reads and writes which volume.
+    #[serde(default)]
+    pub storage: Vec<StorageEdge>,
     /// Disagreements and oddities a person may like to know.
     pub remarks: Vec<String>,
 }
@@ -208,10 +293,16 @@ pub struct Context<'a> {
     pub catalogue: &'a Catalogue,
     /// Machines the operator left out.
     pub scope: &'a Scope,
+    /// What the operator says of groups.
+    pub groups: &'a GroupRules,
+    /// What the window before said, so that groups keep their ids.
+    pub former: &'a Findings,
     /// Until when machines are left alone that a plan touched.
     pub cooldowns: &'a BTreeMap<VmId, Timestamp>,
     /// Machines that a plan under way touches.
     pub busy: &'a BTreeSet<VmId>,
+    /// What the windows before left behind, the last one among them.
+    pub history: &'a History,
 }
 
 /// What the windows held say, oldest first; the last one is the present.
@@ -220,7 +311,10 @@ pub fn infer(recent: &[impl Borrow<Joined>], context: &Context<'_>) -> Findings 
     let recent: Vec<&Joined> = recent.iter().map(Borrow::borrow).collect();
     let Some(present) = recent.last().copied() else { return Findings::default() };
     let held = edges::held(&recent, context);
-    let mut ties = Ties::of(&held, present, context);
+    let dependencies = dependencies::dependencies(&held, context);
+    let (grouping, mut told) =
+        groups::groups((&held, &dependencies), present, context.former, context);
+    let mut ties = Ties::of((&held, &grouping), present, context);
     let machines = measured::measured(&recent, context.policy.windows_needed);
     let standings = machines.iter().map(|machine| {
         let standing = standing::of(machine, present.to, &mut ties, context);
@@ -228,6 +322,7 @@ pub fn infer(recent: &[impl Borrow<Joined>], context: &Context<'_>) -> Findings 
     });
     let standings: BTreeMap<_, _> = standings.collect();
     let mut remarks = present.remarks.clone();
+    remarks.append(&mut told);
     for standing in standings.values().filter(|standing| standing.has_agent) {
         // Off machines are silent rightly.
         if !standing.trusted.holds && standing.active.holds {
@@ -240,6 +335,10 @@ pub fn infer(recent: &[impl Borrow<Joined>], context: &Context<'_>) -> Findings 
         windows: recent.iter().map(|joined| joined.window.clone()).collect(),
         machines: standings,
         edges: held.iter().map(|edge| (edge.key.clone(), edge.edge(present))).collect(),
+        dependencies,
+        next_group: grouping.next,
+        groups: grouping.groups,
+        storage: frequency::storage(present),
         remarks,
     }
 }

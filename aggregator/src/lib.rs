@@ -12,6 +12,7 @@
 //! above it in this list. `tests/layering.rs` holds us to that.
 
 // Adapters: what lies outside; each a trait, the values it speaks, and its implementations.
+pub mod vendor;
 pub mod hypervisor;
 pub mod storage;
 pub mod access;
@@ -19,15 +20,19 @@ pub mod listener;
 
 // Reasoning: values in, values out. No I/O, no clock, no `await`.
 pub mod policy;
+pub mod grouping;
 pub mod catalogue;
 pub mod window;
 pub mod join;
+pub mod regularity;
+pub mod history;
 pub mod inference;
 pub mod plan;
 pub mod journal;
 
 // Remembering.
 pub mod repository;
+pub mod tables;
 
 // Adapter to the agents: what they send is remembered before it is acknowledged.
 pub mod guest;
@@ -44,3 +49,4 @@ pub mod admin;
 pub mod config;
 pub mod service;
 pub mod dev;
+pub mod analyse;

@@ -26,6 +26,8 @@ use crate::{
     hypervisor::{Hypervisor, namespace::NamespaceError},
     listener::{self, Certificates, Limits, Port},
     repository::{Repository, RepositoryError},
+    storage::StorageArray,
+    vendor::AddressError,
 };
 
 mod home;
@@ -57,6 +59,15 @@ pub enum ServiceError {
     /// Machines cannot be made or reached.
     #[error("could not open the hypervisor")]
     Hypervisor(#[from] NamespaceError),
+    /// An array cannot be reached safely.
+    #[error("could not open the storage array {name}")]
+    Array {
+        /// Which.
+        name: String,
+        /// Why not.
+        #[source]
+        cause: AddressError,
+    },
     /// A program is missing.
     #[error(transparent)]
     Program(#[from] ProgramError),
@@ -95,6 +106,8 @@ pub struct ServiceSetup {
     pub home: Home,
     /// Who runs the machines.
     pub hypervisor: Arc<dyn Hypervisor>,
+    /// Who keeps their storage.
+    pub arrays: Vec<Arc<dyn StorageArray>>,
     /// What holds while the operator set nothing else.
     pub defaults: Settings,
     /// Where agents connect.
@@ -137,7 +150,8 @@ impl Service {
     ///
     /// See [`ServiceError`].
     pub async fn start(setup: ServiceSetup) -> Result<Self, ServiceError> {
-        let ServiceSetup { home, hypervisor, defaults, agents, admin, clock, after_event } = setup;
+        let ServiceSetup { home, hypervisor, arrays, defaults, agents, admin, clock, after_event } =
+            setup;
         let token_key = home.token_key();
         let Home { repository, authority, list_key, .. } = home;
         let policy = repository.policy().await?.unwrap_or_else(|| defaults.policy.clone());
@@ -154,6 +168,7 @@ impl Service {
         let (cycle, steering) = Cycle::new(CycleSetup {
             repository: repository.clone(),
             hypervisor,
+            arrays,
             guests: Arc::new(hub.clone()),
             clock: Arc::clone(&clock),
             seen,

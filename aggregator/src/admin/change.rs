@@ -65,6 +65,7 @@ changes! {
     SetCatalogueRequest "catalogue set" false |_| "catalogue", |r| fingerprint(r.catalogue_toml.as_bytes());
     SetPolicyRequest "policy set" false |_| "policy", |r| r.policy_toml.trim().replace('\n', "; ");
     SetScopeRequest "scope set" false |r| &r.vm, |r| if r.opted_in { "in".into() } else { format!("out: {}", r.reason) };
+    SetGroupRulesRequest "group rules set" false |_| "group rules", |r| super::groups::detail(r.rules.as_ref());
     ApprovePlanRequest "plan approve" true |r| &r.plan, |r| r.basis.clone();
     RejectPlanRequest "plan reject" true |r| &r.plan, |r| r.reason.clone();
     CancelPlanRequest "plan cancel" true |r| &r.plan, |r| r.reason.clone();

@@ -1,13 +1,14 @@
-//! `FindingService`: windows, records, the graph, and what the last window says.
+//! `FindingService`: windows and their export, records, the graph, and what the last window says.
 
 use common::{
     id::WindowId,
     wire::admin::v1::{self, finding_service_server::FindingService},
 };
+use futures::StreamExt as _;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Admin, page,
+    Admin, export, page,
     refusal::{self, bad_field, missing},
     show,
 };
@@ -53,6 +54,17 @@ impl FindingService for Admin {
         }))
     }
 
+    type ExportWindowsStream = export::Rows;
+
+    async fn export_windows(
+        &self,
+        request: Request<v1::ExportWindowsRequest>,
+    ) -> Result<Response<Self::ExportWindowsStream>, Status> {
+        let rows = export::rows(&self.repository, request.into_inner()).await?;
+        let until_stop = rows.take_until(self.stop.clone().cancelled_owned());
+        Ok(Response::new(Box::pin(until_stop)))
+    }
+
     async fn get_graph(
         &self,
         _request: Request<v1::GetGraphRequest>,
@@ -61,7 +73,9 @@ impl FindingService for Admin {
         let names = fleet.names();
         let window = fleet.findings.window.as_ref().map(ToString::to_string).unwrap_or_default();
         let edges = fleet.findings.edges.iter().map(|edge| show::edge(edge, &names)).collect();
-        Ok(Response::new(v1::GetGraphResponse { window, edges }))
+        let storage = fleet.findings.storage.iter();
+        let storage = storage.map(|edge| show::storage(edge, &names)).collect();
+        Ok(Response::new(v1::GetGraphResponse { window, edges, storage }))
     }
 
     async fn get_findings(
@@ -84,6 +98,21 @@ impl FindingService for Admin {
             cost_before: planned.cost_before,
             cost_after: planned.cost_after,
             lower_bound: planned.lower_bound,
+        }))
+    }
+
+    async fn list_groups(
+        &self,
+        _request: Request<v1::ListGroupsRequest>,
+    ) -> Result<Response<v1::ListGroupsResponse>, Status> {
+        let fleet = self.fleet().await?;
+        let names = fleet.names();
+        let findings = &fleet.findings;
+        let dependencies = findings.dependencies.iter();
+        Ok(Response::new(v1::ListGroupsResponse {
+            window: findings.window.as_ref().map(ToString::to_string).unwrap_or_default(),
+            groups: findings.groups.iter().map(|group| show::group(group, &names)).collect(),
+            dependencies: dependencies.map(|known| show::dependency(known, &names)).collect(),
         }))
     }
 }

@@ -13,12 +13,13 @@ use super::{
     change::actor,
     page,
     refusal::{self, bad_field, missing, not_now},
-    show::{self, Fleet},
+    show::{self, Fleet, storage},
     software,
 };
 use crate::{
     guest::Guests as _,
     repository::{AgentRecord, AgentState, StoredSoftware},
+    storage::Device,
 };
 
 const USUAL_PAGE: usize = 500;
@@ -159,6 +160,26 @@ impl FleetService for Admin {
         let inventory = self.steering.inventory().unwrap_or_default();
         let hosts = inventory.hosts.values().map(|host| show::host(host, &inventory)).collect();
         Ok(Response::new(v1::ListHostsResponse { hosts }))
+    }
+
+    async fn list_storage_devices(
+        &self,
+        request: Request<v1::ListStorageDevicesRequest>,
+    ) -> Result<Response<v1::ListStorageDevicesResponse>, Status> {
+        const LIST: &str = "storage devices";
+        let v1::ListStorageDevicesRequest { page_size, page_token } = request.into_inner();
+        let from = page::key(LIST, &page_token)?;
+        let arrays = self.steering.arrays();
+        let each = arrays.iter().flat_map(|(array, survey)| {
+            survey.devices.iter().map(move |device| (array.as_str(), device))
+        });
+        let size = page::size(page_size, USUAL_PAGE);
+        let key =
+            |(array, device): &(&str, &Device)| format!("{array}\0{}", device.key).into_bytes();
+        let (devices, next_page_token) = page::cut(each.collect(), (LIST, from), size, key);
+        let devices = devices.into_iter().map(|(array, device)| storage::device(array, device));
+        let devices = devices.collect();
+        Ok(Response::new(v1::ListStorageDevicesResponse { devices, next_page_token }))
     }
 
     async fn list_agents(

@@ -73,6 +73,10 @@ pub(super) fn steering(cause: SteeringError) -> Status {
         SteeringError::Stage { plan, .. } => not_now("STAGE", plan.as_str(), told),
         SteeringError::Basis { plan, .. } => not_now("BASIS", plan.as_str(), told),
         SteeringError::Policy(bad) => policy(&bad),
+        SteeringError::Groups(bad) => {
+            bad_field(&bad.field, format_args!("is {}; {}", bad.value, bad.remedy))
+        }
+        SteeringError::GroupsVersion { .. } => not_now("VERSION", "group rules", told),
         SteeringError::Repository(cause) => repository(cause),
         SteeringError::Ended => Status::unavailable(told),
     }

@@ -118,4 +118,20 @@ impl PolicyService for Admin {
         })
         .await
     }
+
+    async fn get_group_rules(
+        &self,
+        _request: Request<v1::GetGroupRulesRequest>,
+    ) -> Result<Response<v1::GetGroupRulesResponse>, Status> {
+        self.group_rules().await.map(Response::new)
+    }
+
+    async fn set_group_rules(
+        &self,
+        request: Request<v1::SetGroupRulesRequest>,
+    ) -> Result<Response<v1::SetGroupRulesResponse>, Status> {
+        let admin = self.clone();
+        self.change(request, |request, _| async move { admin.change_group_rules(request).await })
+            .await
+    }
 }

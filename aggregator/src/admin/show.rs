@@ -7,12 +7,16 @@ use crate::hypervisor::Allocation;
 mod course;
 mod fleet;
 mod graph;
+mod groups;
+mod need;
 mod plan;
+pub(super) mod storage;
 
 pub(crate) use course::measurements;
 pub(crate) use fleet::opportunity;
 pub(super) use fleet::{Fleet, agent, host};
-pub(super) use graph::{edge, record, window};
+pub(super) use graph::{edge, record, storage, window};
+pub(super) use groups::{dependency, group, rules};
 pub(crate) use plan::whole_plan;
 pub(super) use plan::{left_alone, offered_list, plan};
 

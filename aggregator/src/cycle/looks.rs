@@ -1,4 +1,4 @@
-//! Asks the hypervisor what is there, over and over, and notices what came and went.
+//! Asks hypervisor and arrays what is there, over and over, and notices what came and went.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -9,14 +9,16 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Cycle, shared::look_period};
+use super::{Cycle, arrays::Surveyed, shared::look_period};
 use crate::{
     hypervisor::{Hypervisor, HypervisorError, Inventory, Machine, Telemetry},
     window::Look,
 };
 
-/// What one look gives.
-pub(super) type Looked = Result<(Inventory, BTreeMap<VmId, Telemetry>), HypervisorError>;
+/// What one look gives: the hypervisor's answer, and the arrays'.
+pub(super) type Looked = (Result<Seen, HypervisorError>, Surveyed);
+
+type Seen = (Inventory, BTreeMap<VmId, Telemetry>);
 
 /// How long a look may take. One that takes longer says nothing of the present any more.
 const LOOK_LIMIT: Duration = Duration::from_secs(30);
@@ -26,14 +28,18 @@ impl Cycle {
     pub(super) fn look(&mut self) {
         self.next_look = Instant::now() + look_period(&self.shared.settings().policy);
         let hypervisor = Arc::clone(&self.shared.hypervisor);
+        let arrays = self.arrays.survey(self.shared.clock.now(), LOOK_LIMIT);
         self.looks.spawn(async move {
             let late = |_| HypervisorError::Unreachable("it took too long".into());
-            time::timeout(LOOK_LIMIT, ask(hypervisor.as_ref())).await.map_err(late)?
+            let seen = time::timeout(LOOK_LIMIT, ask(hypervisor.as_ref()));
+            let (seen, arrays) = tokio::join!(seen, arrays);
+            (seen.map_err(late).flatten(), arrays)
         });
     }
 
-    pub(super) fn take_look(&mut self, looked: Looked) {
-        let (inventory, telemetry) = match looked {
+    pub(super) fn take_look(&mut self, (seen, surveyed): Looked) {
+        let arrays = self.take_surveys(surveyed);
+        let (inventory, telemetry) = match seen {
             Ok(seen) => seen,
             Err(cause) => return self.missed(&cause),
         };
@@ -43,7 +49,7 @@ impl Cycle {
             self.shared.tell("hypervisor_reachable", None, text);
         }
         let at = self.shared.clock.now();
-        self.windows.look(Look { at, telemetry }, inventory.clone());
+        self.windows.look(Look { at, telemetry, arrays }, inventory.clone());
         let inventory = Arc::new(inventory);
         let former = {
             let mut known = self.shared.known();
@@ -85,11 +91,11 @@ impl Cycle {
     }
 }
 
-async fn ask(hypervisor: &dyn Hypervisor) -> Looked {
+async fn ask(hypervisor: &dyn Hypervisor) -> Result<Seen, HypervisorError> {
     Ok((hypervisor.inventory().await?, hypervisor.telemetry().await?))
 }
 
 /// A look that broke down instead of answering.
-pub(super) fn broken(cause: JoinError) -> HypervisorError {
-    HypervisorError::Unreachable(Box::new(cause))
+pub(super) fn broken(cause: JoinError) -> Looked {
+    (Err(HypervisorError::Unreachable(Box::new(cause))), Surveyed::new())
 }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     catalogue::Catalogue,
+    grouping::GroupRules,
     journal::{Event, Stage},
     policy::Policy,
 };
@@ -21,6 +22,7 @@ pub(super) enum Order {
     Policy(Box<Policy>),
     Catalogue(Catalogue),
     Scope { vm: VmId, opted_out: Option<String> },
+    Groups(Box<GroupRules>),
 }
 
 /// What an operator says to a plan.
@@ -78,6 +80,12 @@ impl Decision {
     }
 }
 
+/// Rules are changed from what is there, not from what was.
+pub(super) fn check_version(given: &GroupRules, present: &GroupRules) -> Result<(), SteeringError> {
+    let (given, present) = (given.version, present.version);
+    if given == present { Ok(()) } else { Err(SteeringError::GroupsVersion { given, present }) }
+}
+
 /// What was looked at must be what is there: all of it, or the digits that are shown.
 fn check_basis(filed: &Filed, given: Option<&str>) -> Result<(), SteeringError> {
     let present = filed.plan.basis;
@@ -107,6 +115,7 @@ impl Shared {
                 Ok(())
             }
             Order::Scope { vm, opted_out } => self.set_scope(vm, opted_out).await,
+            Order::Groups(rules) => self.set_groups(*rules).await,
         }
     }
 
@@ -145,6 +154,15 @@ impl Shared {
         with_room(|| self.repository.put_scope(&scope)).await?;
         self.change(|settings| settings.scope = scope);
         self.tell("settings_changed", None, text);
+        Ok(())
+    }
+
+    async fn set_groups(&self, rules: GroupRules) -> Result<(), SteeringError> {
+        check_version(&rules, &self.settings().groups)?;
+        let rules = GroupRules { version: rules.version.saturating_add(1), ..rules };
+        with_room(|| self.repository.put_group_rules(&rules)).await?;
+        self.change(|settings| settings.groups = rules);
+        self.tell("settings_changed", None, "the rules of grouping were set".into());
         Ok(())
     }
 

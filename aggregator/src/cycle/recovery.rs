@@ -1,10 +1,10 @@
 //! Finds out from the repository where the last cycle stopped.
 //!
-//! Windows, plans and journals are taken up where they were. What was inferred is not: the joined
-//! windows live in memory only, so that after a restart inference begins anew and no plan rests on
-//! a time in which nobody looked.
+//! Windows, plans and journals are taken up where they were, and so is what is held of past windows.
+//! Yet nothing is proposed before a window was watched since the start: what was seen before says
+//! nothing of the present by itself.
 
-use std::sync::{Arc, Mutex, atomic::AtomicU64};
+use std::sync::{Arc, Mutex, RwLock, atomic::AtomicU64};
 
 use common::task::Chain;
 use tokio::{
@@ -16,7 +16,9 @@ use tracing::{error, info, warn};
 
 use super::{
     Cycle, CycleError, CycleSetup, Settings, Steering,
+    arrays::Arrays,
     book::{Book, Filed},
+    memory,
     shared::{Known, Shared},
 };
 use crate::{
@@ -32,13 +34,16 @@ const NOTICES_HELD: usize = 1024;
 const ORDERS_HELD: usize = 64;
 
 pub(super) async fn recover(setup: CycleSetup) -> Result<(Cycle, Steering), CycleError> {
-    let CycleSetup { repository, hypervisor, guests, clock, seen, defaults, after_event } = setup;
+    let CycleSetup { repository, hypervisor, arrays, guests, clock, seen, defaults, after_event } =
+        setup;
     let settings = settings(&repository, defaults).await?;
     let windows = windows(&repository, Timing::of(&settings.policy)).await?;
     let book = book(&repository).await?;
     let findings = repository.latest_findings().await?.unwrap_or_default();
     guests.set_sampling(&settings.policy, &settings.catalogue);
     let started_at = clock.now();
+    let (history, kept_at) = memory::history(&repository, &settings.policy).await?;
+    let recent = Arc::new(memory::recent(&repository, &settings.policy, started_at).await?);
     let shared = Arc::new(Shared {
         repository,
         hypervisor,
@@ -46,7 +51,8 @@ pub(super) async fn recover(setup: CycleSetup) -> Result<(Cycle, Steering), Cycl
         clock,
         started_at,
         settings: Mutex::new(settings),
-        known: Mutex::new(Known { findings: Arc::new(findings), ..Known::default() }),
+        known: Mutex::new(Known { findings: Arc::new(findings), recent, ..Known::default() }),
+        history: RwLock::new(history),
         book,
         notices: broadcast::Sender::new(NOTICES_HELD),
         wake: Notify::new(),
@@ -62,9 +68,11 @@ pub(super) async fn recover(setup: CycleSetup) -> Result<(Cycle, Steering), Cycl
         seen,
         commands,
         swept_at: None,
+        kept_at,
         looks: JoinSet::new(),
         next_look: Instant::now(),
         is_reachable: true,
+        arrays: Arrays::new(arrays),
         drivers: JoinSet::new(),
     };
     Ok((cycle, steering))
@@ -78,6 +86,7 @@ async fn settings(
         policy: repository.policy().await?.unwrap_or(defaults.policy),
         catalogue: repository.catalogue().await?.unwrap_or(defaults.catalogue),
         scope: repository.scope().await?.unwrap_or(defaults.scope),
+        groups: repository.group_rules().await?.unwrap_or(defaults.groups),
     })
 }
 

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -31,12 +31,14 @@ use super::{
 use crate::{
     assembly::Surroundings,
     guest::Guests,
+    history::History,
     hypervisor::{Hypervisor, Inventory},
     inference::{Context, Findings},
     join::Joined,
     journal::{Entry, Event, OutOfTurn},
     plan::Situation,
     repository::{Logged, Repository, RepositoryError, StoreError},
+    storage::Survey,
 };
 
 /// Who acts when nobody asked for it.
@@ -53,6 +55,8 @@ pub(super) struct Shared {
     pub(super) started_at: Timestamp,
     pub(super) settings: Mutex<Settings>,
     pub(super) known: Mutex<Known>,
+    /// What the windows left behind. It is too large to be copied, so whoever infers holds it.
+    pub(super) history: RwLock<History>,
     pub(super) book: Book,
     pub(super) notices: broadcast::Sender<Notice>,
     /// Something changed that may let a plan begin or go on.
@@ -67,10 +71,12 @@ pub(super) struct Shared {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Known {
     pub(super) inventory: Option<Arc<Inventory>>,
+    /// What each array said last, by its name.
+    pub(super) arrays: BTreeMap<String, Survey>,
     /// When the hypervisor last answered.
     pub(super) looked_at: Option<Timestamp>,
     pub(super) findings: Arc<Findings>,
-    /// The last closed windows since we started, oldest first.
+    /// The last closed windows, oldest first, those from before the start among them.
     pub(super) recent: Arc<Vec<Arc<Joined>>>,
 }
 
@@ -90,6 +96,10 @@ impl Shared {
 
     pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn history(&self) -> RwLockReadGuard<'_, History> {
+        self.history.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn surroundings(&self, interrupt: CancellationToken) -> Surroundings {
@@ -180,8 +190,11 @@ impl Shared {
         think: impl FnOnce(&Context<'_>) -> T,
     ) -> T {
         let (cooldowns, busy) = self.left_alone(settings);
-        let Settings { policy, catalogue, scope } = settings;
-        think(&Context { policy, catalogue, scope, cooldowns: &cooldowns, busy: &busy })
+        let former = Arc::clone(&self.known().findings);
+        let Settings { policy, catalogue, scope, groups } = settings;
+        let (cooldowns, busy, history) = (&cooldowns, &busy, &*self.history());
+        let former = &*former;
+        think(&Context { policy, catalogue, scope, groups, former, cooldowns, busy, history })
     }
 
     /// Calls `think` with the situation as it is known; `None` before anything is known.
@@ -195,7 +208,7 @@ impl Shared {
             (Arc::clone(&known.findings), known.inventory.clone()?)
         };
         let (_, busy) = self.left_alone(settings);
-        let Settings { policy, catalogue, scope } = settings;
+        let Settings { policy, catalogue, scope, .. } = settings;
         Some(think(&Situation {
             now: self.clock.now(),
             findings: &findings,

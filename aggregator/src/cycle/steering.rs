@@ -3,7 +3,12 @@
 //! What changes something goes through the wheel, which does one thing after the other and to its
 //! end: a caller who goes away while it waits leaves nothing half done.
 
-use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use common::id::{PlanId, VmId};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -11,15 +16,17 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::{
     Notice, Settings, SteeringError,
     book::Filed,
-    orders::{Decision, Order},
+    orders::{self, Decision, Order},
     shared::{Shared, look_period},
 };
 use crate::{
     catalogue::Catalogue,
+    grouping::GroupRules,
     hypervisor::Inventory,
     inference,
     plan::{self, Planned, Situation},
     policy::Policy,
+    storage::Survey,
 };
 
 /// Something an operator wants, and where the answer goes.
@@ -146,6 +153,25 @@ impl Steering {
         self.order(Order::Scope { vm: vm.clone(), opted_out }).await
     }
 
+    /// Sets the rules of grouping, which are of the version that was read, and remembers them before
+    /// they count, under the next version. They show in the next window.
+    ///
+    /// # Errors
+    ///
+    /// See [`SteeringError`]; nothing has changed then.
+    pub async fn set_group_rules(
+        &self,
+        rules: GroupRules,
+        validate_only: bool,
+    ) -> Result<(), SteeringError> {
+        rules.check()?;
+        orders::check_version(&rules, &self.settings().groups)?;
+        if validate_only {
+            return Ok(());
+        }
+        self.order(Order::Groups(Box::new(rules))).await
+    }
+
     /// Plans on what is known now under another policy; nothing is stored.
     ///
     /// # Errors
@@ -178,6 +204,12 @@ impl Steering {
     #[must_use]
     pub fn inventory(&self) -> Option<Arc<Inventory>> {
         self.shared.known().inventory.clone()
+    }
+
+    /// What each storage array said last, by its name.
+    #[must_use]
+    pub fn arrays(&self) -> BTreeMap<String, Survey> {
+        self.shared.known().arrays.clone()
     }
 
     /// Hears what happens from now on. A reader that is too slow misses the oldest.

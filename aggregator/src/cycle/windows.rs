@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     inference::{self, Findings},
-    join::{self, Joined, Record},
+    join::{Joined, Record},
     plan::{self, Planned, Situation},
+    policy::Policy,
     repository::{WindowCommit, WindowRow},
     window::{SamplingWindow, Seen},
 };
@@ -32,10 +33,28 @@ const SWEEP_PERIOD: Duration = Duration::from_secs(6 * 3600);
 
 /// What came of one window.
 struct Thought {
-    recent: Arc<Vec<Arc<Joined>>>,
-    records: Vec<Record>,
     findings: Findings,
     planned: Planned,
+}
+
+impl Thought {
+    /// Groups are kept as they were: they would get new ids else.
+    fn broken(row: &WindowRow, former: &Findings) -> Self {
+        let findings = Findings {
+            groups: former.groups.clone(),
+            next_group: former.next_group,
+            window: Some(row.id.clone()),
+            closed_at: row.closed_at,
+            remarks: vec!["reasoning broke down in this window".into()],
+            ..Findings::default()
+        };
+        Self { findings, planned: Planned::default() }
+    }
+}
+
+/// Joined windows that are held, by the policy.
+pub(super) fn windows_held(policy: &Policy) -> usize {
+    policy.windows_needed.max(WINDOWS_HELD)
 }
 
 impl Cycle {
@@ -56,43 +75,65 @@ impl Cycle {
         }
         if closed_any {
             self.sweep().await?;
+            self.keep_history().await?;
         }
         Ok(closed_any)
     }
 
     async fn close(&mut self, window: SamplingWindow) -> Result<(), CycleError> {
         let is_present = self.is_present(&window);
-        let shared = Arc::clone(&self.shared);
         let row = row_of(&window);
         let checkpoints = window.checkpoints.clone();
-        let thinking = tokio::task::spawn_blocking(move || shared.think(&window, is_present));
-        let (records, findings, planned) = match thinking.await {
-            Ok(thought) => self.publish(thought),
-            // The samples are counted and sealed all the same: held back, they would do it again.
-            Err(cause) => {
-                error!(window = %row.id, %cause, "reasoning broke down, window kept without findings");
-                let findings = Findings {
-                    window: Some(row.id.clone()),
-                    closed_at: row.closed_at,
-                    remarks: vec!["reasoning broke down in this window".into()],
-                    ..Findings::default()
-                };
-                self.shared.known().recent = Arc::default();
-                (Vec::new(), findings, Planned::default())
-            }
-        };
+        let joined = self.join(window).await;
+        let thought = self.reason(joined.clone(), is_present).await;
+        let (joined, records) = joined.map(apart).unzip();
+        let records = records.unwrap_or_default();
+        self.hold(joined.clone().filter(|_| thought.is_some()));
         let row = WindowRow { records: records.len() as u64, ..row };
-        let commit = WindowCommit { window: row, records, findings, planned, checkpoints };
+        let Thought { findings, planned } = thought.unwrap_or_else(|| {
+            let former = Arc::clone(&self.shared.known().findings);
+            Thought::broken(&row, &former)
+        });
+        let commit = WindowCommit { window: row, records, joined, findings, planned, checkpoints };
         with_room(|| self.shared.repository.commit_window(&commit)).await?;
         self.shared.guests.seal(&commit.window.id, &commit.checkpoints);
         self.settle(commit, is_present).await
     }
 
-    /// Makes what came of a window known, and gives what is to be kept of it.
-    fn publish(&self, thought: Thought) -> (Vec<Record>, Findings, Planned) {
+    /// The window, joined; `None` if that broke down: its samples are counted and sealed all the
+    /// same, for held back they would do it again.
+    async fn join(&self, window: SamplingWindow) -> Option<Arc<Joined>> {
+        let shared = Arc::clone(&self.shared);
+        let id = window.id.clone();
+        let joining = tokio::task::spawn_blocking(move || shared.join(&window));
+        let broken = |cause| error!(window = %id, %cause, "joining broke down, window kept empty");
+        joining.await.map_err(broken).ok()
+    }
+
+    /// What comes of the window just joined; `None` if the reasoning broke down.
+    async fn reason(&self, joined: Option<Arc<Joined>>, is_present: bool) -> Option<Thought> {
+        let shared = Arc::clone(&self.shared);
+        let joined = joined?;
+        let id = joined.window.clone();
+        let thinking = tokio::task::spawn_blocking(move || shared.think(joined, is_present));
+        let broken = |cause| {
+            error!(window = %id, %cause, "reasoning broke down, window kept without findings");
+        };
+        thinking.await.map_err(broken).ok()
+    }
+
+    /// Holds a window beside the last ones; without one, because something broke down, none is held
+    /// any more.
+    fn hold(&self, joined: Option<Arc<Joined>>) {
+        let held = windows_held(&self.shared.settings().policy);
         let mut known = self.shared.known();
-        known.recent = thought.recent;
-        (thought.records, thought.findings, thought.planned)
+        let Some(joined) = joined else {
+            known.recent = Arc::default();
+            return;
+        };
+        let recent = Arc::make_mut(&mut known.recent);
+        recent.push(joined);
+        recent.drain(..recent.len().saturating_sub(held));
     }
 
     /// Once it is committed: findings hold, plans that no longer fit go, new ones are proposed.
@@ -147,15 +188,13 @@ impl Cycle {
 }
 
 impl Shared {
-    fn think(&self, window: &SamplingWindow, is_present: bool) -> Thought {
+    fn think(&self, joined: Arc<Joined>, is_present: bool) -> Thought {
         let settings = self.settings();
-        let mut joined = join::join(window);
-        let records = mem::take(&mut joined.records);
-        let mut recent = Arc::clone(&self.known().recent);
-        let held = Arc::make_mut(&mut recent);
-        held.push(Arc::new(joined));
-        let most = settings.policy.windows_needed.max(WINDOWS_HELD);
-        held.drain(..held.len().saturating_sub(most));
+        let window = joined.window.clone();
+        let mut recent = Vec::clone(&self.known().recent);
+        recent.push(joined);
+        let before = recent.len().saturating_sub(windows_held(&settings.policy));
+        let recent = recent.split_off(before);
         let findings = self.in_context(&settings, |context| inference::infer(&recent, context));
         let planned = if is_present {
             self.in_situation(&settings, |situation| {
@@ -165,8 +204,8 @@ impl Shared {
         } else {
             self.left_alone_unseen()
         };
-        debug!(window = %window.id, plans = planned.plans.len(), "window reasoned about");
-        Thought { recent, records, findings, planned }
+        debug!(%window, plans = planned.plans.len(), "window reasoned about");
+        Thought { findings, planned }
     }
 
     /// Why nothing is planned in a window that does not say how things are now.
@@ -183,6 +222,13 @@ impl Shared {
     }
 }
 
+/// A window and its records, which nothing that holds it for longer needs.
+fn apart(joined: Arc<Joined>) -> (Arc<Joined>, Vec<Record>) {
+    let mut joined = Arc::unwrap_or_clone(joined);
+    let records = mem::take(&mut joined.records);
+    (Arc::new(joined), records)
+}
+
 fn row_of(window: &SamplingWindow) -> WindowRow {
     WindowRow {
         id: window.id.clone(),
@@ -190,6 +236,9 @@ fn row_of(window: &SamplingWindow) -> WindowRow {
         closed_at: window.to,
         samples: window.samples(),
         late: window.guests.values().map(|guest| guest.late).sum(),
+        missing: Some(
+            window.guests.values().map(|guest| guest.due.saturating_sub(guest.came)).sum(),
+        ),
         records: 0,
         coverage: window.coverage(),
     }

@@ -146,6 +146,7 @@ async fn started(
     let setup = ServiceSetup {
         home,
         hypervisor: Arc::new(hypervisor.clone()),
+        arrays: Vec::new(),
         defaults: Settings { policy, catalogue, ..Settings::default() },
         agents,
         admin: vec![admin],

@@ -9,8 +9,12 @@ use std::{
 
 use common::id::VmId;
 
-use super::{Context, Edge, EdgeKey, Party, Rate, rates::rate};
+use super::{
+    Context, Edge, EdgeKey, Party, Rate, Regularity,
+    rates::{corrected, rate},
+};
 use crate::{
+    history::EdgeHistory,
     hypervisor::Power,
     join::{Joined, Traffic},
 };
@@ -38,6 +42,8 @@ pub(super) struct Held<'a> {
     pub(super) open_mean: f64,
     /// Most connections open on average, over all windows held.
     pub(super) ever_open: f64,
+    /// What earlier windows left behind of it.
+    known: Option<EdgeHistory<'a>>,
     /// What it leads to serves the whole fleet, or what it comes from watches it.
     pub(super) infrastructure: bool,
 }
@@ -49,13 +55,41 @@ impl Held<'_> {
         self.open_mean > 0.0 || self.recent.lower >= context.policy.communicates_per_second
     }
 
+    /// How much it counts where groups are drawn, from 0 to 1: in full if a connection stayed open or
+    /// the two communicate, in part if they come more seldom.
+    pub(super) fn liveliness(&self, context: &Context<'_>) -> f64 {
+        if self.open_mean > 0.0 {
+            return 1.0;
+        }
+        (self.recent.per_second / context.policy.communicates_per_second).min(1.0)
+    }
+
+    /// The period it is used in, if there is one.
+    pub(super) fn period(&self) -> Option<Regularity> {
+        self.known.and_then(|known| known.period())
+    }
+
+    /// The cycle of the calendar that it is busy in, if there is one.
+    pub(super) fn calendar(&self) -> Option<Regularity> {
+        self.known.and_then(|known| known.calendar())
+    }
+
     /// As it is told.
     pub(super) fn edge(&self, present: &Joined) -> Edge {
         let quiet = rate(0, exposure(present, self.key));
         let traffic = self.present;
         Edge {
-            connections: traffic.map_or(quiet, |traffic| rate(traffic.opened, traffic.watched)),
-            exchanges: traffic.and_then(|traffic| Some(rate(traffic.exchanges?, traffic.watched))),
+            connections: traffic.map_or(quiet, |traffic| {
+                corrected(traffic.opened, traffic.watched, traffic.detected)
+            }),
+            exchanges: traffic.and_then(|traffic| {
+                Some(corrected(traffic.exchanges?, traffic.watched, traffic.detected))
+            }),
+            burstiness: self.known.and_then(|known| known.burstiness()),
+            peak: self.known.and_then(|known| known.peak()),
+            period: self.period(),
+            calendar: self.calendar(),
+            detected: traffic.and_then(|traffic| traffic.detected),
             seen: traffic.map_or(0, |traffic| traffic.seen),
             open_mean: traffic.map_or(0.0, |traffic| traffic.open_mean),
             both_ends: self.last.both_ends,
@@ -67,7 +101,7 @@ impl Held<'_> {
 
 /// The edges that carried anything in the windows held, in order of their keys. What only waited
 /// to be closed is no edge, and neither is an agent that asks for its own machine's health.
-pub(super) fn held<'a>(windows: &[&'a Joined], context: &Context<'_>) -> Vec<Held<'a>> {
+pub(super) fn held<'a>(windows: &[&'a Joined], context: &Context<'a>) -> Vec<Held<'a>> {
     let mut seen: BTreeMap<&EdgeKey, Vec<(usize, &Traffic)>> = BTreeMap::new();
     for (index, window) in windows.iter().enumerate() {
         for (key, traffic) in window.edges.iter().filter(|(_, traffic)| traffic.alive > 0) {
@@ -93,6 +127,7 @@ pub(super) fn held<'a>(windows: &[&'a Joined], context: &Context<'_>) -> Vec<Hel
             recent: rate(recent().map(|(_, traffic)| events(traffic)).sum(), watched),
             open_mean: recent().fold(0.0, most_open),
             ever_open: traffic.iter().fold(0.0, most_open),
+            known: context.history.edge(key),
             infrastructure: false,
         });
     }
@@ -169,6 +204,7 @@ fn mark_infrastructure(held: &mut [Held<'_>], present: Option<&Joined>, context:
         let EdgeKey { client, server, port } = edge.key;
         let callers = callers.get(&place(server, *port)).map_or(0, BTreeSet::len);
         let called = called.get(&place(client, *port)).map_or(0, BTreeSet::len);
-        edge.infrastructure = is_many(callers) || is_many(called);
+        let is_listed = server.vm().is_some_and(|vm| context.groups.is_shared(vm, *port));
+        edge.infrastructure = is_listed || is_many(callers) || is_many(called);
     }
 }

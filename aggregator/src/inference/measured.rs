@@ -101,6 +101,7 @@ impl<'a> Measured<'a> {
             cpu_mean: as_millicores(cpu.unwrap_or(0.0)),
             cpu_peak: used.iter().map(|(used, _)| used.cpu_peak).max().unwrap_or_default(),
             memory_peak: used.iter().map(|(used, _)| used.memory_peak).max().unwrap_or_default(),
+            profile: None,
             written_per_second: weighted(written),
         }
     }

@@ -8,7 +8,10 @@ use common::{
     units::{Bytes, Millicores},
 };
 
-use super::{Context, Opportunity, besides::besides, edges::Held, measured::Measured, rates::rate};
+use super::{
+    Context, Opportunity, besides::besides, edges::Held, frequency::longest_period,
+    measured::Measured, rates::rate,
+};
 use crate::{catalogue::Class, hypervisor::Allocation, policy::Policy};
 
 /// Least CPU a machine keeps: below this a guest's own housekeeping stutters.
@@ -16,6 +19,9 @@ const CPU_FLOOR: Millicores = Millicores(100);
 /// Lowered allocations are rounded up to these.
 const CPU_STEP: u64 = 10;
 const MEMORY_STEP: u64 = 1 << 20;
+
+/// Longest periods that what is used regularly must have been silent for.
+const PERIODS_OF_SILENCE: u32 = 3;
 
 /// What could be done, and why not where it could not.
 #[derive(Debug, Default)]
@@ -61,7 +67,7 @@ pub(super) fn chances(machine: &Measured<'_>, calls: &Calls<'_>, context: &Conte
             Err(reason) => drop(chances.stays.insert(name.clone(), reason)),
         }
     }
-    match shrink(machine, context.policy) {
+    match shrink(machine, context) {
         Ok(to) => chances.found.push(Opportunity::Shrink { to }),
         Err(reason) => chances.no_less = Some(reason),
     }
@@ -144,9 +150,17 @@ fn unused(
     if calls.is_empty() && is_job {
         return Ok("is a job that nothing calls".to_owned());
     }
+    let watched = machine.watched();
+    if let Some(longest) = longest_period(calls.iter().copied())
+        && watched < longest * PERIODS_OF_SILENCE
+    {
+        let (every, watched) = (longest.as_secs(), watched.as_secs());
+        return Err(format!(
+            "is used every {every} s or so; {watched} s do not show that it no longer is"
+        ));
+    }
     let events = calls.iter().map(|edge| edge.opened).sum();
     let is_open = calls.iter().any(|edge| edge.ever_open > 0.0);
-    let watched = machine.watched();
     let upper = rate(events, watched).upper;
     if !is_open && upper < policy.unused_per_second {
         let seconds = watched.as_secs();
@@ -162,7 +176,10 @@ fn unused(
 }
 
 /// What would do, if that is enough less than what is given.
-fn shrink(machine: &Measured<'_>, policy: &Policy) -> Result<Allocation, String> {
+fn shrink(machine: &Measured<'_>, context: &Context<'_>) -> Result<Allocation, String> {
+    let policy = context.policy;
+    // What was too little once is too little for good.
+    let once = context.history.memory_floor(machine.vm, None).map_or(0, |floor| floor.memory.0);
     let given = machine.present.allocation;
     if machine.out_of_memory().is_some_and(|times| times > 0) {
         return Err("it ran out of memory and is given no less".to_owned());
@@ -175,7 +192,7 @@ fn shrink(machine: &Measured<'_>, policy: &Policy) -> Result<Allocation, String>
     let known = machine.out_of_memory().and(machine.memory_peak());
     let memory = given.memory.zip(known).map(|(given, peak)| {
         let floor = Bytes::mebi(policy.memory_floor_mib).0;
-        let enough = with_margin(peak.0, policy).max(floor).next_multiple_of(MEMORY_STEP);
+        let enough = with_margin(peak.0.max(once), policy).max(floor).next_multiple_of(MEMORY_STEP);
         Bytes(lowered(given.0, enough, policy))
     });
     let to = Allocation {

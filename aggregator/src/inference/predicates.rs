@@ -72,11 +72,12 @@ fn busy_share(window: &JoinedMachine, capacity: Millicores) -> Option<(f64, bool
     Some((share, writes))
 }
 
-/// Whether it works in concert with others; `peers` are the names of those it communicates with.
+/// Whether it works in concert with others: `peers` are the names of those it communicates or shares
+/// a volume with, and it stands in a business group with others.
 pub(super) fn participating(
     machine: &Measured<'_>,
     active: &Claim,
-    peers: &BTreeSet<&str>,
+    (peers, in_company): (&BTreeSet<&str>, bool),
 ) -> Claim {
     if !active.holds {
         return no("is not active");
@@ -91,7 +92,8 @@ pub(super) fn participating(
     }
     let shown: Vec<&str> = peers.iter().take(4).copied().collect();
     let more = if peers.len() > shown.len() { " and others" } else { "" };
-    yes(format!("works with {}{more}", shown.join(", ")))
+    let told = format!("works with {}{more}", shown.join(", "));
+    if in_company { yes(told) } else { no(format!("{told}, but stands alone in its group")) }
 }
 
 /// Whether guest and hypervisor agree about it. A machine of which only one side speaks cannot be

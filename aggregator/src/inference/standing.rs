@@ -1,37 +1,62 @@
 //! Puts the claims about one machine together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use common::{clock::Timestamp, id::VmId};
+use common::{
+    clock::Timestamp,
+    id::{AppName, VmId},
+};
 
 use super::{
-    Claim, Context, Standing,
+    Claim, Context, Need, Standing,
+    concert::Concert,
     edges::Held,
-    groups::Groups,
+    groups::{self, Grouping},
     measured::Measured,
+    mixes,
     opportunities::{self, Calls, Chances},
+    optimum,
     predicates::{self, busy_neighbour, no, yes},
+    roles,
 };
 use crate::join::Joined;
 
 /// Who is tied to whom, by machine.
 pub(super) struct Ties<'a> {
-    groups: Groups<'a>,
+    concert: Concert<'a>,
     /// Group and machine of what plans under way touch.
     busy: BTreeSet<(&'a VmId, &'a VmId)>,
     peers: BTreeMap<&'a VmId, BTreeSet<&'a str>>,
     inbound: BTreeMap<&'a VmId, Vec<&'a Held<'a>>>,
     outbound: BTreeMap<&'a VmId, Vec<&'a Held<'a>>>,
+    /// How much of the past the history holds.
+    held: Duration,
+    /// The business group of each machine that has one.
+    business: BTreeMap<&'a VmId, u64>,
+    /// Machines in a business group of two or more.
+    in_company: BTreeSet<&'a VmId>,
 }
 
 impl<'a> Ties<'a> {
-    pub(super) fn of(held: &'a [Held<'a>], present: &'a Joined, context: &Context<'a>) -> Self {
+    pub(super) fn of(
+        (held, grouping): (&'a [Held<'a>], &'a Grouping),
+        present: &'a Joined,
+        context: &Context<'a>,
+    ) -> Self {
+        let business = grouping.by_machine();
+        let in_company = business.iter().filter(|(_, group)| group.machines.len() > 1);
         let mut ties = Self {
-            groups: Groups::default(),
+            concert: Concert::default(),
             busy: BTreeSet::new(),
             peers: BTreeMap::new(),
             inbound: BTreeMap::new(),
             outbound: BTreeMap::new(),
+            held: held_of_the_past(context),
+            in_company: in_company.map(|(vm, _)| *vm).collect(),
+            business: business.into_iter().map(|(vm, group)| (vm, group.id)).collect(),
         };
         let name = |vm: &VmId| present.machines.get(vm).map(|machine| machine.name.as_str());
         for edge in held {
@@ -46,14 +71,22 @@ impl<'a> Ties<'a> {
             if edge.infrastructure {
                 continue;
             }
-            ties.groups.tie(client, server);
+            ties.concert.tie(client, server);
             if edge.communicates(context) {
                 ties.peers.entry(client).or_default().extend(name(server));
                 ties.peers.entry(server).or_default().extend(name(client));
             }
         }
+        for users in groups::shared_volumes(present, context).into_values() {
+            let users: Vec<&VmId> = users.into_iter().collect();
+            for pair in users.windows(2) {
+                ties.concert.tie(pair[0], pair[1]);
+                ties.peers.entry(pair[0]).or_default().extend(name(pair[1]));
+                ties.peers.entry(pair[1]).or_default().extend(name(pair[0]));
+            }
+        }
         for vm in context.busy {
-            ties.busy.insert((ties.groups.root(vm), vm));
+            ties.busy.insert((ties.concert.root(vm), vm));
         }
         ties
     }
@@ -69,9 +102,10 @@ pub(super) fn of<'a>(
     let none = BTreeSet::new();
     let active = predicates::active(machine, context);
     let peers = ties.peers.get(machine.vm).unwrap_or(&none);
-    let participating = predicates::participating(machine, &active, peers);
+    let participating =
+        predicates::participating(machine, &active, (peers, ties.in_company.contains(machine.vm)));
     let trusted = predicates::trusted(machine, context);
-    let group = ties.groups.root(machine.vm);
+    let group = ties.concert.root(machine.vm);
     let obstacle = predicates::obstacle(machine, &trusted, now, context).or_else(|| {
         let busy = busy_neighbour(machine.vm, group, &ties.busy);
         busy.then(|| "a plan under way touches a machine it works with".to_owned())
@@ -86,7 +120,16 @@ pub(super) fn of<'a>(
     };
     let present = machine.present;
     let used = present.applications.iter();
+    let needs = needs(machine, context);
+    let optimum = needs.iter().filter_map(|(name, need)| {
+        Some((name.clone(), optimum::optimum(machine.vm, name, need, ties.held, context)?))
+    });
+    let mixes = needs
+        .iter()
+        .map(|(name, need)| (name.clone(), mixes::mix(machine.vm, name, need, context)));
     Standing {
+        optimum: optimum.collect(),
+        mixes: mixes.collect(),
         name: present.name.clone(),
         has_agent: present.has_agent,
         active,
@@ -102,12 +145,31 @@ pub(super) fn of<'a>(
         cpu_mean: machine.cpu_mean(),
         memory_peak: machine.memory_peak(),
         mix: machine.mix().cloned(),
-        needs: machine.needs(),
+        needs,
         listens: used.clone().map(|(name, used)| (name.clone(), used.listens.clone())).collect(),
         addresses: present.addresses.clone(),
         group: Some(group.clone()),
+        business_group: ties.business.get(machine.vm).copied(),
+        roles: roles::roles(machine, &calls, context),
         records: used.map(|(name, used)| (name.clone(), used.records.clone())).collect(),
+        outside_records: present.records.clone(),
     }
+}
+
+/// What each application needs, with how that goes over the day.
+fn needs(machine: &Measured<'_>, context: &Context<'_>) -> BTreeMap<AppName, Need> {
+    let each = machine.needs().into_iter().map(|(name, need)| {
+        let profile = mixes::profile(machine.vm, &name, context);
+        (name, Need { profile, ..need })
+    });
+    each.collect()
+}
+
+/// How much of the past the history holds.
+fn held_of_the_past(context: &Context<'_>) -> Duration {
+    let mut windows = context.history.windows();
+    let Some(first) = windows.next() else { return Duration::ZERO };
+    windows.last().unwrap_or(first).to.since(first.from)
 }
 
 fn judged(machine: &Measured<'_>, calls: &Calls<'_>, context: &Context<'_>) -> (Claim, Chances) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     catalogue::{Application, Class},
+    history::Limits,
     hypervisor::{Power, ProbeKind},
     join::tests::fleet::{App, Fleet, Kind, app, at, demonstration, link, name, vm},
 };
@@ -14,6 +15,8 @@ pub(crate) struct Around {
     pub(crate) policy: Policy,
     pub(crate) catalogue: Catalogue,
     pub(crate) scope: Scope,
+    pub(crate) groups: GroupRules,
+    pub(crate) former: Findings,
     pub(crate) cooldowns: BTreeMap<VmId, Timestamp>,
     pub(crate) busy: BTreeSet<VmId>,
 }
@@ -34,6 +37,8 @@ pub(crate) fn around() -> Around {
         policy: Policy::demonstration(),
         catalogue: Catalogue(catalogue.map(|(app, entry)| (name(app), entry)).into()),
         scope: Scope::default(),
+        groups: GroupRules::default(),
+        former: Findings::default(),
         cooldowns: BTreeMap::new(),
         busy: BTreeSet::new(),
     }
@@ -41,8 +46,13 @@ pub(crate) fn around() -> Around {
 
 impl Around {
     pub(crate) fn infer(&self, recent: &[Joined]) -> Findings {
-        let Self { policy, catalogue, scope, cooldowns, busy } = self;
-        infer(recent, &Context { policy, catalogue, scope, cooldowns, busy })
+        let Self { policy, catalogue, scope, groups, former, cooldowns, busy } = self;
+        let mut history = History::new(Limits::of(policy));
+        recent.iter().for_each(|joined| history.take(joined));
+        let history = &history;
+        let context =
+            Context { policy, catalogue, scope, groups, former, cooldowns, busy, history };
+        infer(recent, &context)
     }
 
     fn standing(&self, fleet: &Fleet, of: &str) -> Standing {

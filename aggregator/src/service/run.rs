@@ -15,9 +15,10 @@ use super::{
     write_operator,
 };
 use crate::{
-    config::{Config, HypervisorConfig},
+    config::{ArrayKind, Config, HypervisorConfig},
     cycle::Settings,
-    hypervisor::{Hypervisor, namespace::NamespaceHypervisor},
+    hypervisor::{Hypervisor, libvirt::LibvirtHypervisor, namespace::NamespaceHypervisor},
+    storage::{StorageArray, swordfish::Swordfish, target::IscsiTarget},
 };
 
 /// The signals that mean: stop. One that comes before anybody waits for it is not lost.
@@ -82,7 +83,28 @@ async fn hypervisor_of(
             let uplink = hypervisor.uplink(config.agents.port())?;
             Ok((Arc::new(hypervisor), vec![uplink]))
         }
+        HypervisorConfig::Libvirt { hosts } => {
+            // A host that does not answer now may later: the cycle asks again.
+            Ok((Arc::new(LibvirtHypervisor::new(hosts.clone())), Vec::new()))
+        }
     }
+}
+
+/// The arrays, none of which is asked yet.
+fn arrays_of(config: &Config) -> Result<Vec<Arc<dyn StorageArray>>, ServiceError> {
+    let each = config.storage.iter().map(|array| -> Result<Arc<dyn StorageArray>, _> {
+        let name = array.name.clone();
+        Ok(match &array.kind {
+            ArrayKind::Swordfish(address) => Arc::new(
+                Swordfish::new(name.clone(), address.clone())
+                    .map_err(|cause| ServiceError::Array { name, cause })?,
+            ),
+            ArrayKind::IscsiTarget { program, socket } => {
+                Arc::new(IscsiTarget::new(name, program.clone(), socket.clone()))
+            }
+        })
+    });
+    each.collect()
 }
 
 /// Runs the aggregator that a configuration describes until it is told to stop.
@@ -102,6 +124,7 @@ pub async fn run(config: &Config, clock: Arc<dyn Clock>) -> Result<(), ServiceEr
     let service = Service::start(ServiceSetup {
         home,
         hypervisor,
+        arrays: arrays_of(config)?,
         defaults: Settings::default(),
         agents: uplinks.into_iter().chain([agents]).collect(),
         admin: vec![admin],

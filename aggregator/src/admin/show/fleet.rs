@@ -78,6 +78,10 @@ impl Fleet {
         };
         if let Some(standing) = standing {
             judged(&mut shown, standing, seen);
+            let id = standing.business_group;
+            let group = self.findings.groups.iter().find(|group| Some(group.id) == id);
+            shown.group = id.unwrap_or_default();
+            shown.group_name = group.map(|group| group.name.clone()).unwrap_or_default();
         }
         if let Some(there) = there {
             outside(&mut shown, there);
@@ -126,13 +130,15 @@ fn needs(standing: &Standing, seen: Option<&LastSeen>) -> Vec<v1::Need> {
     let mix = seen.map(|seen| &seen.observation.mix).or(standing.mix.as_ref());
     let in_mix = mix.into_iter().flat_map(|mix| mix.applications.0.keys());
     let names: BTreeSet<&AppName> = standing.needs.keys().chain(in_mix).collect();
-    let need = |name: &&AppName| {
+    let told = |name: &&AppName| {
         let need = standing.needs.get(*name).copied().unwrap_or_default();
         let is_in_mix = mix.is_some_and(|mix| mix.applications.0.contains_key(*name));
+        let roles = standing.roles.get(*name).into_iter().flatten();
         let ports = standing.listens.get(*name).into_iter().flatten();
         v1::Need {
             application: name.to_string(),
             in_mix: is_in_mix,
+            roles: roles.map(super::groups::playing).collect(),
             cpu_mean_millicores: need.cpu_mean.0,
             cpu_peak_millicores: need.cpu_peak.0,
             memory_peak_bytes: need.memory_peak.0,
@@ -140,10 +146,13 @@ fn needs(standing: &Standing, seen: Option<&LastSeen>) -> Vec<v1::Need> {
             cpu_95_millicores: need.cpu_95.map(|cpu| cpu.0),
             cpu_99_millicores: need.cpu_99.map(|cpu| cpu.0),
             working_set_peak_bytes: need.working_set_peak.map(|memory| memory.0),
+            configuration_mix: standing.mixes.get(*name).map(super::need::mix),
+            optimum: standing.optimum.get(*name).map(super::need::optimum),
+            profile: need.profile.iter().flat_map(super::need::profile).collect(),
             healthy: mix.filter(|_| is_in_mix).map(|mix| mix.healthy.contains(*name)),
         }
     };
-    names.iter().map(need).collect()
+    names.iter().map(told).collect()
 }
 
 /// How a machine could be changed, as a sentence.

@@ -6,7 +6,7 @@ use common::{id::VmId, wire::admin::v1};
 
 use super::{moment, word};
 use crate::{
-    inference::{self, Edge, EdgeKey, Party},
+    inference::{self, Edge, EdgeKey, Party, StorageEdge},
     join::Record,
     repository::WindowRow,
 };
@@ -21,6 +21,9 @@ pub(in super::super) fn window(row: &WindowRow) -> v1::Window {
         records: row.records,
         machines: u32::try_from(row.coverage.len()).unwrap_or(u32::MAX),
         coverage_minimum: least.unwrap_or_default(),
+        samples: row.samples,
+        late: row.late,
+        missing: row.missing,
     }
 }
 
@@ -45,11 +48,6 @@ pub(in super::super) fn edge(
     (key, edge): &(EdgeKey, Edge),
     names: &BTreeMap<VmId, String>,
 ) -> v1::Edge {
-    let rate = |rate: inference::Rate| v1::Rate {
-        per_second: rate.per_second,
-        lower: rate.lower,
-        upper: rate.upper,
-    };
     v1::Edge {
         client: Some(party(&key.client, names)),
         server: Some(party(&key.server, names)),
@@ -61,10 +59,60 @@ pub(in super::super) fn edge(
         both_ends: edge.both_ends,
         coverage: edge.coverage,
         records: edge.records.clone(),
+        burstiness: edge.burstiness.map(estimate),
+        peak: edge.peak.map(|peak| v1::Peak {
+            per_second_95: peak.per_second_95,
+            per_second_most: peak.per_second_most,
+            windows: peak.windows,
+        }),
+        period: edge.period.map(regularity),
+        calendar: edge.calendar.map(regularity),
+        detected: edge.detected,
     }
 }
 
-fn party(party: &Party, names: &BTreeMap<VmId, String>) -> v1::Party {
+/// Who reads and writes which volume.
+pub(in super::super) fn storage(
+    edge: &StorageEdge,
+    names: &BTreeMap<VmId, String>,
+) -> v1::StorageEdge {
+    v1::StorageEdge {
+        vm: edge.vm.to_string(),
+        name: names.get(&edge.vm).cloned().unwrap_or_else(|| edge.vm.to_string()),
+        application: edge.application.as_ref().map(ToString::to_string).unwrap_or_default(),
+        volume: edge.volume.clone(),
+        operation: word(&edge.operation),
+        size_class: edge.size_class,
+        operations: Some(rate(edge.operations)),
+        succeeded: edge.succeeded.map(estimate),
+        bytes_per_second: edge.bytes_per_second,
+        coverage: edge.coverage,
+        source: edge.source.clone(),
+        records: edge.records.clone(),
+    }
+}
+
+const fn rate(rate: inference::Rate) -> v1::Rate {
+    v1::Rate { per_second: rate.per_second, lower: rate.lower, upper: rate.upper }
+}
+
+const fn estimate(estimate: inference::Estimate) -> v1::Estimate {
+    v1::Estimate { value: estimate.value, lower: estimate.lower, upper: estimate.upper }
+}
+
+fn regularity(regularity: inference::Regularity) -> v1::Regularity {
+    v1::Regularity {
+        seconds: regularity.seconds,
+        lower: regularity.lower,
+        upper: regularity.upper,
+        false_alarm: regularity.false_alarm,
+        events: regularity.events,
+        trusted: regularity.trusted,
+        by: word(&regularity.by),
+    }
+}
+
+pub(super) fn party(party: &Party, names: &BTreeMap<VmId, String>) -> v1::Party {
     match party {
         Party::Machine { vm, application } => v1::Party {
             vm: vm.to_string(),

@@ -26,12 +26,20 @@ fn line(text: &str) -> Result<(), Failure> {
 /// Says that a configuration can be worked with.
 pub(crate) fn check(file: &ConfigFile) -> Result<ExitCode, Failure> {
     let config = Config::read(&file.path)?;
-    let HypervisorConfig::Namespace { folder: machines } = &config.hypervisor;
     line(&format!("{} is right", file.path.display()))?;
     line(&format!("  folder      {}", config.folder.display()))?;
     line(&format!("  agents      {}", config.agents))?;
     line(&format!("  operators   {}", config.admin))?;
-    line(&format!("  hypervisor  namespace, machines in {}", machines.display()))?;
+    match &config.hypervisor {
+        HypervisorConfig::Namespace { folder: machines } => {
+            line(&format!("  hypervisor  namespace, machines in {}", machines.display()))?;
+        }
+        HypervisorConfig::Libvirt { hosts } => {
+            for host in hosts {
+                line(&format!("  hypervisor  {}: {}", host.name, host.address))?;
+            }
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

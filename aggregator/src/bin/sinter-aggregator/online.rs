@@ -26,8 +26,9 @@ fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
 pub(crate) fn run(file: &ConfigFile, format: LogFormat) -> Result<ExitCode, Failure> {
     let config = Config::read(&file.path)?;
     logging::begin(format, "info")?;
-    let HypervisorConfig::Namespace { folder } = &config.hypervisor;
-    NamespaceHypervisor::prepare_process(folder)?;
+    if let HypervisorConfig::Namespace { folder } = &config.hypervisor {
+        NamespaceHypervisor::prepare_process(folder)?;
+    }
     block_on(service::run(&config, Arc::new(SystemClock)))??;
     Ok(ExitCode::SUCCESS)
 }

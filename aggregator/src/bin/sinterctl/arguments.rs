@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod groups;
+
+pub(crate) use groups::{GroupsCommand, SharedName};
+
 /// Steers a Sinter aggregator.
 ///
 /// Exit codes: 0 done; 1 failed; 2 the call's words are wrong; 3 no such thing; 4 not allowed;
@@ -69,6 +73,8 @@ pub(crate) enum Command {
     Vm(VmCommand),
     /// The physical virtual hosts.
     Hosts,
+    /// The devices of the storage arrays, and who holds them.
+    Storage,
     /// Who talks to whom, how often.
     Graph,
     /// The closed sampling windows; with an id, one window's records.
@@ -76,6 +82,9 @@ pub(crate) enum Command {
         /// A window's id, or `latest`.
         window: Option<String>,
     },
+    /// Windows as typed tables, one record a line, to and from a folder.
+    #[command(subcommand)]
+    Records(RecordsCommand),
     /// What the last window says: predicates with reasons, remarks, why machines are left alone.
     Findings,
     /// The machines that could carry another mix, and why every other could not.
@@ -97,6 +106,9 @@ pub(crate) enum Command {
     /// Which machines may be changed.
     #[command(subcommand)]
     Scope(ScopeCommand),
+    /// Business groups: machines that do one thing together, and what you say of them.
+    #[command(subcommand)]
+    Groups(GroupsCommand),
     /// What the operator decided beforehand.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -120,6 +132,8 @@ pub(crate) enum Command {
     /// Reads the connection table of a machine without an agent. Needs no aggregator, sends
     /// nothing, looks nothing up.
     Import(Import),
+    /// Analyses recorded rows without a fleet: findings, plan and figures. Needs no aggregator.
+    Analyse(Analyse),
     /// Tells what happens as it happens, until Ctrl-C.
     Watch,
     /// Prints the completion script of a shell.
@@ -127,6 +141,52 @@ pub(crate) enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+}
+
+/// Windows as typed tables.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RecordsCommand {
+    /// Writes windows as the tables windows, machines, applications, edges and records, one file each.
+    Export(ExportRecords),
+    /// Reads exported tables, counts their rows, and names every line that is none. Needs no
+    /// aggregator.
+    Import(ImportRecords),
+    /// Prints the columns of the tables with their meaning. Needs no aggregator.
+    Schema,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportRecords {
+    /// How the tables lie in their files.
+    #[arg(long, value_enum, default_value_t = TableFormat::Csv)]
+    pub(crate) format: TableFormat,
+    /// Only windows that closed after this time, such as 2026-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<jiff::Timestamp>,
+    /// Only windows that opened before this time.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Option<jiff::Timestamp>,
+    /// Only the newest so many of them.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) last: Option<u32>,
+    /// The folder; it is made if it is not there, and may hold no tables yet.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportRecords {
+    /// The folder with the tables, in CSV or Parquet.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TableFormat {
+    /// One record a line, its fields parted by commas.
+    Csv,
+    /// By columns, compressed.
+    Parquet,
 }
 
 #[derive(Debug, Args)]
@@ -139,6 +199,35 @@ pub(crate) struct Import {
     /// The machine it is of; stands in every record.
     #[arg(long)]
     pub(crate) vm: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Analyse {
+    /// A folder or file of recorded rows.
+    pub(crate) path: PathBuf,
+    /// How it is written; told by its looks if not given.
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Recorded>,
+    /// Write one page of HTML too, which needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// The policy, as TOML; the default one if not given.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Memory in MiB that each machine is given and uses, where the rows tell none; `none` to leave it
+    /// unknown, and so nothing to plan.
+    #[arg(long, value_name = "GIVEN,USED", default_value = "1024,256")]
+    pub(crate) assume_memory: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Recorded {
+    /// A folder of tables that `records export` wrote, CSV or Parquet.
+    Exported,
+    /// CPU of machines by five minutes: a name and percents, parted by commas.
+    Planetlab,
+    /// Who talks to whom by hour: network, client, server and ports, parted by tabs.
+    ComputingHosts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -352,6 +441,7 @@ impl Command {
             Self::Vms
             | Self::Vm(VmCommand::Show { .. } | VmCommand::Software(_))
             | Self::Hosts
+            | Self::Storage
             | Self::Graph
             | Self::Windows { .. }
             | Self::Findings
@@ -361,6 +451,12 @@ impl Command {
             | Self::Lists { .. }
             | Self::Catalogue(CatalogueCommand::Get)
             | Self::Scope(ScopeCommand::Get)
+            | Self::Groups(
+                GroupsCommand::List
+                | GroupsCommand::Show { .. }
+                | GroupsCommand::Dependencies
+                | GroupsCommand::Rules,
+            )
             | Self::Policy(PolicyCommand::Get)
             | Self::Tokens(TokenCommand::List)
             | Self::Agents(AgentCommand::List)
@@ -370,11 +466,14 @@ impl Command {
             | Self::Plan(_)
             | Self::Catalogue(_)
             | Self::Scope(_)
+            | Self::Groups(_)
             | Self::Policy(_)
             | Self::Tokens(_)
+            | Self::Records(_)
             | Self::Agents(_)
             | Self::Import(_)
             | Self::Watch
+            | Self::Analyse(_)
             | Self::Completion { .. } => false,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use aggregator::analyse::AnalyseError;
 use thiserror::Error;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -23,6 +24,14 @@ pub(crate) enum Failure {
         #[source]
         cause: io::Error,
     },
+    #[error("could not write {}", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
+    #[error(transparent)]
+    Tables(#[from] aggregator::tables::TableError),
     #[error("{0}")]
     Words(String),
     #[error("plan {plan} ended {stage}; `sinterctl plan show {plan}` says why")]
@@ -31,6 +40,16 @@ pub(crate) enum Failure {
     BrokenLog(u64),
     #[error("{bad} lines are no rows of {program} and are named above; {good} rows were good")]
     BadLines { program: &'static str, bad: usize, good: usize },
+    #[error(transparent)]
+    Analyse(#[from] AnalyseError),
+    #[error("{bad} lines could not be read and are named above; the others were analysed")]
+    BadRecording { bad: u64 },
+    #[error("could not understand the policy of {}", path.display())]
+    Policy {
+        path: PathBuf,
+        #[source]
+        cause: Box<toml::de::Error>,
+    },
     #[error("could not start")]
     Runtime(#[source] io::Error),
 }
@@ -64,8 +83,8 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Words(_) => 2,
-            Self::BadLines { good: 0, .. } => 8,
-            Self::BadLines { .. } => 7,
+            Self::BadLines { good: 0, .. } | Self::Analyse(AnalyseError::Empty { .. }) => 8,
+            Self::BadLines { .. } | Self::BadRecording { .. } => 7,
             Self::Context(ContextError::Connect { .. }) => 5,
             Self::Call(status) => match status.code() {
                 Code::NotFound => 3,

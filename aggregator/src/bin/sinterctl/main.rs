@@ -5,15 +5,17 @@ use std::{io::Write as _, process::ExitCode, time::Duration};
 use clap::{CommandFactory as _, Parser as _};
 use common::task::Chain;
 
+mod analyse;
 mod arguments;
 mod call;
 mod context;
 mod failure;
 mod import;
 mod print;
+mod records;
 mod show;
 
-use arguments::{Arguments, Command, Output};
+use arguments::{Arguments, Command, Output, RecordsCommand};
 use failure::Failure;
 use print::Printer;
 
@@ -26,6 +28,11 @@ fn main() -> ExitCode {
     }
     let done = match &arguments.command {
         Command::Import(import) => import::import(&arguments.global, import),
+        Command::Records(RecordsCommand::Import(import)) => {
+            records::import(&arguments.global, import)
+        }
+        Command::Records(RecordsCommand::Schema) => records::schema(&arguments.global),
+        Command::Analyse(wanted) => analyse::analyse(&arguments.global, wanted),
         _ => call(&arguments),
     };
     match done {

@@ -8,14 +8,21 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use crate::print::{Printer, safe, table};
 
+mod groups;
+mod graph;
 mod guest;
+mod needs;
 mod plans;
 mod software;
+mod storage;
 mod traffic;
 
+pub(crate) use graph::graph;
+pub(crate) use groups::{dependencies, group, groups, rules};
 pub(crate) use guest::whole;
 pub(crate) use plans::{plan, plans, what_if};
 pub(crate) use software::software;
+pub(crate) use storage::storage;
 
 /// A moment in the reader's own time zone; a dash for never.
 pub(crate) fn moment(unix_ms: i64) -> String {
@@ -127,6 +134,13 @@ fn machine(printer: &Printer, m: &v1::Machine) -> String {
     for (name, value) in lines {
         text += &format!("  {name:14}{value}\n");
     }
+    if m.group > 0 {
+        let named = safe(&m.group_name);
+        text += &format!("  {:14}{named} (see `sinterctl groups show {}`)\n", "group", m.group);
+    }
+    for role in groups::roles(&m.applications) {
+        text += &format!("  {:14}{role}\n", "role");
+    }
     for opportunity in &m.opportunities {
         text += &format!("  {:14}{}\n", "could", safe(opportunity));
     }
@@ -138,32 +152,7 @@ fn machine(printer: &Printer, m: &v1::Machine) -> String {
         }
     }
     text += "\n";
-    text + &needs(printer, &m.applications)
-}
-
-fn needs(printer: &Printer, needs: &[v1::Need]) -> String {
-    let head =
-        ["application", "in mix", "healthy", "cpu mean", "cpu peak", "memory peak", "listens on"];
-    table(
-        head,
-        needs.iter().map(|need| {
-            let ports: Vec<_> = need.listening_ports.iter().map(u32::to_string).collect();
-            let healthy = match need.healthy {
-                Some(true) => printer.good("yes"),
-                Some(false) => printer.bad("no"),
-                None => "-".to_owned(),
-            };
-            [
-                safe(&need.application),
-                printer.claim(need.in_mix),
-                healthy,
-                cpu(Some(need.cpu_mean_millicores)),
-                cpu(Some(need.cpu_peak_millicores)),
-                bytes(Some(need.memory_peak_bytes)),
-                if ports.is_empty() { "-".to_owned() } else { ports.join(" ") },
-            ]
-        }),
-    )
+    text + &needs::needs(printer, &m.applications)
 }
 
 pub(crate) fn hosts(_: &Printer, answer: &v1::ListHostsResponse) -> String {
@@ -185,55 +174,18 @@ pub(crate) fn hosts(_: &Printer, answer: &v1::ListHostsResponse) -> String {
     )
 }
 
-fn party(party: Option<&v1::Party>) -> String {
-    let Some(party) = party else { return "unknown".to_owned() };
-    let application = if party.application.is_empty() { "?" } else { &party.application };
-    if party.vm.is_empty() {
-        safe(&party.name)
-    } else {
-        safe(&format!("{}/{application}", party.name))
-    }
-}
-
-pub(crate) fn graph(printer: &Printer, answer: &v1::GetGraphResponse) -> String {
-    if answer.window.is_empty() {
-        return "no window has closed yet\n".to_owned();
-    }
-    let head = [
-        "client",
-        "server",
-        "port",
-        "connections/s",
-        "95 % interval",
-        "exchanges/s",
-        "open",
-        "seen",
-        "both ends",
-        "coverage",
-    ];
-    table(
-        head,
-        answer.edges.iter().map(|edge| {
-            let rate = edge.connections.unwrap_or_default();
-            [
-                party(edge.client.as_ref()),
-                party(edge.server.as_ref()),
-                edge.port.to_string(),
-                format!("{:.2}", rate.per_second),
-                format!("{:.2} to {:.2}", rate.lower, rate.upper),
-                edge.exchanges
-                    .map_or_else(|| "-".to_owned(), |rate| format!("{:.2}", rate.per_second)),
-                format!("{:.1}", edge.open_mean),
-                edge.seen.to_string(),
-                printer.claim(edge.both_ends),
-                percent(edge.coverage),
-            ]
-        }),
-    )
-}
-
 pub(crate) fn windows(_: &Printer, answer: &v1::ListWindowsResponse) -> String {
-    let head = ["window", "from", "to", "machines", "records", "least coverage"];
+    let head = [
+        "window",
+        "from",
+        "to",
+        "machines",
+        "records",
+        "samples",
+        "missing",
+        "late",
+        "least coverage",
+    ];
     table(
         head,
         answer.windows.iter().map(|window| {
@@ -243,6 +195,9 @@ pub(crate) fn windows(_: &Printer, answer: &v1::ListWindowsResponse) -> String {
                 moment(window.closed_at_unix_ms),
                 window.machines.to_string(),
                 window.records.to_string(),
+                window.samples.to_string(),
+                window.missing.map_or_else(|| "?".to_owned(), |missing| missing.to_string()),
+                window.late.to_string(),
                 percent(window.coverage_minimum),
             ]
         }),

@@ -96,6 +96,22 @@ pub(super) async fn hosts(channel: Channel, printer: &Printer) -> Result<(), Fai
     Ok(printer.answer("ListHostsResponse", &answer, show::hosts)?)
 }
 
+pub(super) async fn storage(channel: Channel, printer: &Printer) -> Result<(), Failure> {
+    let mut client = FleetServiceClient::new(channel);
+    let mut all = v1::ListStorageDevicesResponse::default();
+    loop {
+        let page_token = std::mem::take(&mut all.next_page_token);
+        let request = v1::ListStorageDevicesRequest { page_size: 0, page_token };
+        let page = client.list_storage_devices(request).await?.into_inner();
+        all.devices.extend(page.devices);
+        all.next_page_token = page.next_page_token;
+        if all.next_page_token.is_empty() {
+            break;
+        }
+    }
+    Ok(printer.answer("ListStorageDevicesResponse", &all, show::storage)?)
+}
+
 pub(super) async fn agents(
     channel: Channel,
     printer: &Printer,

@@ -1,0 +1,239 @@
+//! The configuration mix of an application: what CPU and memory it needs to run nominally, how sure
+//! that is, and how its demand goes over the day.
+
+use algorithms::normal::Z_95;
+use common::id::{AppName, VmId};
+use serde::{Deserialize, Serialize};
+
+use super::{BUCKETS, Context, Demand, Need, Profile};
+use crate::history::HourDemand;
+
+/// CPU may be short for one moment in twenty; what waits is done a moment later.
+const CPU_SHARE: f64 = 0.95;
+/// Memory that is short ends a program.
+const MEMORY_SHARE: f64 = 0.99;
+/// Days that every hour must be known of before hours are told apart: what came three days at the
+/// same hour is no accident.
+const DAYS_FOR_A_PROFILE: u8 = 3;
+/// Values of the agent's inner cadence that speak of the same moment: load that is seen once a
+/// second does not change sixty times a minute. Error bars count each minute once.
+const VALUES_AT_A_MOMENT: u64 = 60;
+
+/// A figure with its 95 % interval.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounded {
+    /// The figure.
+    pub value: u64,
+    /// Lower bound.
+    pub lower: u64,
+    /// Upper bound.
+    pub upper: u64,
+}
+
+/// What one application needs to run nominally, margin and all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationMix {
+    /// CPU, in thousandths of a core.
+    pub cpu: Bounded,
+    /// Memory, in bytes.
+    pub memory: Bounded,
+    /// Memory that was too little once, in bytes; `None` if it never ran out.
+    pub memory_floor: Option<u64>,
+}
+
+/// How demand goes over the day; `None` until every hour is known, over days enough.
+pub(super) fn profile(vm: &VmId, name: &AppName, context: &Context<'_>) -> Option<Profile> {
+    let demand = context.history.application(vm, name)?.demand();
+    if demand.days_known() < DAYS_FOR_A_PROFILE {
+        return None;
+    }
+    let mut hours = [Demand::default(); BUCKETS];
+    for (bucket, hour) in hours.iter_mut().zip(demand.hours()) {
+        *bucket = Demand { cpu: hour.cpu(CPU_SHARE)?, memory: hour.memory(MEMORY_SHARE)? };
+    }
+    Some(Profile { hours })
+}
+
+/// What an application needs at its busiest hour, with the policy's margin; what was too little once
+/// stays so, whatever later windows show.
+pub(super) fn mix(
+    vm: &VmId,
+    name: &AppName,
+    need: &Need,
+    context: &Context<'_>,
+) -> ConfigurationMix {
+    let history = context.history.application(vm, name);
+    let hours = || history.iter().flat_map(|history| history.demand().hours());
+    let cpu = busiest(hours(), CPU_SHARE, |hour, share| hour.cpu(share).map(|cpu| cpu.0));
+    let cpu = cpu.unwrap_or_else(|| exactly(need.cpu_95.unwrap_or(need.cpu_peak).0));
+    let memory = busiest(hours(), MEMORY_SHARE, |hour, share| hour.memory(share).map(|m| m.0));
+    let peak = need.working_set_peak.unwrap_or(need.memory_peak);
+    let memory = memory.unwrap_or_else(|| exactly(peak.0));
+    let floor = context.history.memory_floor(vm, Some(name)).map(|floor| floor.memory.0);
+    let margin = context.policy.shrink_margin;
+    let least = floor.unwrap_or(0);
+    let memory = Bounded {
+        value: memory.value.max(least),
+        lower: memory.lower.max(least),
+        upper: memory.upper.max(least),
+    };
+    ConfigurationMix {
+        cpu: with_margin(cpu, margin),
+        memory: with_margin(memory, margin),
+        memory_floor: floor,
+    }
+}
+
+/// The quantile of the hour in which it is largest, bounded by the ranks between which the true one
+/// lies: with n values apart, share +- z sqrt(share (1 - share) / n).
+fn busiest<'a>(
+    hours: impl Iterator<Item = &'a HourDemand>,
+    share: f64,
+    quantile: impl Fn(&HourDemand, f64) -> Option<u64>,
+) -> Option<Bounded> {
+    let of = hours.filter_map(|hour| {
+        let apart = (hour.values() / VALUES_AT_A_MOMENT).max(1);
+        #[expect(clippy::cast_precision_loss, reason = "values of a cycle are far below 2^52")]
+        let off = Z_95 * (share * (1.0 - share) / apart as f64).sqrt();
+        Some(Bounded {
+            value: quantile(hour, share)?,
+            lower: quantile(hour, (share - off).max(0.0))?,
+            upper: quantile(hour, (share + off).min(1.0))?,
+        })
+    });
+    of.max_by_key(|bounded| bounded.value)
+}
+
+const fn exactly(value: u64) -> Bounded {
+    Bounded { value, lower: value, upper: value }
+}
+
+fn with_margin(bounded: Bounded, margin: f64) -> Bounded {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        reason = "a float to u64 saturates, and no amount has more than 52 bits of truth"
+    )]
+    let with = |value: u64| (value as f64 * (1.0 + margin)).ceil() as u64;
+    Bounded { value: with(bounded.value), lower: with(bounded.lower), upper: with(bounded.upper) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        time::Duration,
+    };
+
+    use common::units::{Bytes, Millicores};
+
+    use super::*;
+    use crate::{
+        catalogue::Catalogue,
+        history::{History, Limits},
+        join::{Joined, JoinedMachine, Used},
+        policy::{Policy, Scope},
+    };
+
+    const HOUR_MS: u64 = 3_600_000;
+    /// A Monday at midnight.
+    const MONDAY: u64 = 1_767_571_200_000;
+
+    fn vm() -> VmId {
+        "vm-1".parse().unwrap()
+    }
+
+    fn name() -> AppName {
+        "web".parse().unwrap()
+    }
+
+    /// One window of an hour: busy from nine to seventeen.
+    fn hour(number: u64, out_of_memory: u64) -> Joined {
+        let is_busy = (9..17).contains(&(number % 24));
+        let mut used = Used {
+            seen: 60,
+            cpu_mean: Some(Millicores(100)),
+            cpu_peak: Millicores(if is_busy { 800 } else { 100 }),
+            memory_peak: Bytes::mebi(200),
+            ..Used::default()
+        };
+        for second in 0..3_600_u64 {
+            used.cpu_quantiles.insert(if is_busy { 400 + second % 400 } else { 100 });
+            used.memory_quantiles.insert(Bytes::mebi(200).0);
+        }
+        let machine = JoinedMachine {
+            has_agent: true,
+            coverage: 1.0,
+            out_of_memory: Some(out_of_memory),
+            applications: [(name(), used)].into(),
+            ..JoinedMachine::default()
+        };
+        let from = common::clock::Timestamp::from_millis(MONDAY + number * HOUR_MS);
+        Joined {
+            window: format!("w-{number}").parse().unwrap(),
+            from,
+            to: from + Duration::from_millis(HOUR_MS),
+            sampled_every: Duration::from_secs(10),
+            machines: [(vm(), machine)].into(),
+            edges: BTreeMap::new(),
+            records: Vec::new(),
+            remarks: Vec::new(),
+        }
+    }
+
+    fn inferred<T>(hours: u64, ran_out_at: Option<u64>, ask: impl Fn(&Context<'_>) -> T) -> T {
+        let policy = Policy { window_seconds: 3_600, ..Policy::default() };
+        let mut history = History::new(Limits::of(&policy));
+        for number in 0..hours {
+            history.take(&hour(number, u64::from(ran_out_at == Some(number))));
+        }
+        let (catalogue, scope) = (Catalogue::default(), Scope::default());
+        ask(&Context {
+            policy: &policy,
+            catalogue: &catalogue,
+            scope: &scope,
+            groups: &crate::grouping::GroupRules::default(),
+            former: &crate::inference::Findings::default(),
+            cooldowns: &BTreeMap::new(),
+            busy: &BTreeSet::new(),
+            history: &history,
+        })
+    }
+
+    #[test]
+    fn demand_is_told_by_the_hour_once_three_days_are_known_and_not_before() {
+        let of = |hours| inferred(hours, None, |c| profile(&vm(), &name(), c));
+        assert_eq!(of(71), None);
+        let profile = of(72).unwrap();
+        let night = profile.hours[3].cpu.0;
+        let day = profile.hours[12].cpu.0;
+        assert!((98..=102).contains(&night), "{night}");
+        assert!((750..=800).contains(&day), "{day}");
+    }
+
+    #[test]
+    fn the_busiest_hour_counts_with_its_margin_and_its_error_bars() {
+        let mix = inferred(72, None, |c| mix(&vm(), &name(), &Need::default(), c));
+        // 95 % of 400 to 799 is 779, and a fifth more.
+        assert!((900..=960).contains(&mix.cpu.value), "{mix:?}");
+        // Steps of the quantiles are a hundred and fiftieth; the upper bound may fall into the same.
+        assert!(mix.cpu.lower < mix.cpu.value && mix.cpu.value <= mix.cpu.upper, "{mix:?}");
+        assert!(mix.memory.value >= Bytes::mebi(240).0 * 98 / 100, "{mix:?}");
+        assert_eq!(mix.memory_floor, None);
+    }
+
+    #[test]
+    fn what_ran_out_of_memory_once_never_gets_less_than_it_had() {
+        let mix = inferred(72, Some(2), |c| mix(&vm(), &name(), &Need::default(), c));
+        assert_eq!(mix.memory_floor, Some(Bytes::mebi(200).0));
+        assert!(mix.memory.lower >= Bytes::mebi(240).0, "{mix:?}");
+    }
+
+    #[test]
+    fn without_a_history_the_windows_held_count() {
+        let need = Need { cpu_peak: Millicores(50), ..Need::default() };
+        let mix = inferred(0, None, |c| mix(&vm(), &name(), &need, c));
+        assert_eq!((mix.cpu.lower, mix.cpu.value, mix.cpu.upper), (60, 60, 60));
+    }
+}
