@@ -17,9 +17,12 @@ const SHOWING: &[(&[&str], &str)] = &[
     (&["vm", "show", "web", "--connections", "--processes"], "10.0.0.11"),
     (&["hosts"], "rack one"),
     (&["graph"], "4.50 to 5.50"),
+    (&["graph"], "5 min \u{b1} 2 s"),
+    (&["graph"], "99.99 %, at least 99.90 %"),
     (&["windows"], "w-2"),
     (&["windows", "latest"], "w-2-r"),
     (&["windows", "w-1"], "w-1-r"),
+    (&["windows"], "MISSING"),
     (&["findings"], "it has clients"),
     (&["candidates"], "carry more applications"),
     (&["plans"], "report moves to idle"),
@@ -152,6 +155,47 @@ async fn the_secret_that_was_shown_opens_the_door_and_is_kept_nowhere() {
     let store = world.place.path().join("sinter/store/db");
     let bytes = fs::read(store).unwrap();
     assert!(!bytes.windows(secret.len()).any(|part| part == secret.as_bytes()));
+    world.close().await;
+}
+
+/// As a viewer, into either format; what is there already is not written over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_are_exported_as_tables_and_read_again() {
+    let world = World::new().await;
+    for format in ["csv", "parquet"] {
+        let folder = world.place.path().join(format);
+        let out = folder.to_str().unwrap();
+        let export = ["records", "export", "--last", "2", "--format", format, out];
+        let told = world.ctl_as("viewer", &export).await;
+        assert_eq!(told.code, 0, "{told:?}");
+        assert!(
+            told.out.contains("1 windows, 1 machines, 0 applications, 1 edges, 1 records"),
+            "{told:?}"
+        );
+        assert!(folder.join(format!("edges.{format}")).is_file());
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 5, "nothing else is left there");
+        let told = world.ctl_as("viewer", &["records", "import", out, "-o", "json"]).await;
+        let counts: serde_json::Value = serde_json::from_str(&told.out).unwrap();
+        assert_eq!(
+            (counts["rows"]["records"].as_u64(), counts["bad_lines"].as_u64()),
+            (Some(1), Some(0))
+        );
+        let again = world.ctl_as("viewer", &export).await;
+        assert_eq!(again.code, 1, "{again:?}");
+    }
+    let edges = fs::read_to_string(world.place.path().join("csv/edges.csv")).unwrap();
+    assert!(edges.lines().nth(1).unwrap().contains(",10.0.0.250,"), "{edges}");
+    let records = world.place.path().join("csv/records.csv");
+    let bad = fs::read_to_string(&records).unwrap().replace(",ok,", ",fine,");
+    fs::write(&records, bad).unwrap();
+    let told =
+        world.ctl(&["records", "import", world.place.path().join("csv").to_str().unwrap()]).await;
+    assert_eq!(told.code, 7, "{told:?}");
+    assert!(told.err.contains("records.csv, line 2: outcome is \"fine\""), "{told:?}");
+    let none = world.place.path().join("none");
+    let past = ["records", "export", "--to", "2001-01-01T00:00:00Z", none.to_str().unwrap()];
+    let told = world.ctl(&past).await;
+    assert!(told.out.contains("0 windows"), "{told:?}");
     world.close().await;
 }
 

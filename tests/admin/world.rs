@@ -15,8 +15,11 @@ use aggregator::{
         Allocation, CloneOrder, Host, Hypervisor, HypervisorError, Inventory, Machine, Nic, Pool,
         Power, ProbeOrder, ProbeResult, Telemetry,
     },
-    inference::{Claim, Edge, EdgeKey, Findings, Need, Opportunity, Party, Rate, Standing},
-    join::{Outcome, Record},
+    inference::{
+        Claim, Edge, EdgeKey, Estimate, Evidence, Findings, Need, Opportunity, Party, Peak, Rate,
+        Regularity, Standing, StorageEdge, StorageOperation,
+    },
+    join::{Joined, JoinedMachine, Outcome, Record, Traffic},
     plan::{Goal, MachineChange, Move, Plan, Planned, Step},
     repository::{AgentRecord, AgentState, Incoming, Repository, WindowCommit, WindowRow},
     service::{self, Home, Operator, Service, ServiceSetup},
@@ -176,7 +179,17 @@ fn standing(name: &str, application: Option<&str>) -> Standing {
     }
 }
 
-fn findings(window: &WindowRow) -> Findings {
+/// A visitor who comes every five minutes, and what the machine it visits writes.
+fn graph() -> (Vec<(EdgeKey, Edge)>, Vec<StorageEdge>) {
+    let period = Regularity {
+        seconds: 300.0,
+        lower: 298.0,
+        upper: 302.0,
+        false_alarm: 4e-7,
+        events: 40,
+        trusted: true,
+        by: Evidence::Coherence,
+    };
     let edge = Edge {
         connections: Rate { per_second: 5.0, lower: 4.5, upper: 5.5 },
         exchanges: Some(Rate { per_second: 20.0, lower: 18.0, upper: 22.0 }),
@@ -185,12 +198,34 @@ fn findings(window: &WindowRow) -> Findings {
         both_ends: false,
         coverage: 1.0,
         records: vec!["r-1".to_owned()],
+        burstiness: Some(Estimate { value: 3.25, lower: 2.0, upper: 5.0 }),
+        peak: Some(Peak { per_second_95: 9.5, per_second_most: 12.0, windows: 100 }),
+        period: Some(period),
+        ..Edge::default()
     };
     let key = EdgeKey {
         client: Party::External { address: "10.0.0.250".parse().unwrap() },
         server: Party::Machine { vm: vm("web"), application: Some("web".parse().unwrap()) },
         port: 8080,
     };
+    let storage = StorageEdge {
+        vm: vm("web"),
+        application: None,
+        volume: "vda".to_owned(),
+        operation: StorageOperation::Write,
+        size_class: Some(12),
+        operations: Rate { per_second: 40.0, lower: 38.0, upper: 42.0 },
+        succeeded: Some(Estimate { value: 0.9999, lower: 0.999, upper: 1.0 }),
+        bytes_per_second: Some(163_840.0),
+        coverage: 1.0,
+        source: "hypervisor".to_owned(),
+        records: vec!["r-2".to_owned()],
+    };
+    (vec![(key, edge)], vec![storage])
+}
+
+fn findings(window: &WindowRow) -> Findings {
+    let (edges, storage) = graph();
     Findings {
         window: Some(window.id.clone()),
         closed_at: window.closed_at,
@@ -199,7 +234,8 @@ fn findings(window: &WindowRow) -> Findings {
             (vm("report"), standing("report", Some("report"))),
             (vm("idle"), standing("idle", None)),
         ]),
-        edges: vec![(key, edge)],
+        edges,
+        storage,
         remarks: vec!["an oddity".to_owned()],
         ..Findings::default()
     }
@@ -242,6 +278,25 @@ pub(crate) fn plan(id: &str, window: &WindowRow) -> Plan {
     }
 }
 
+fn joined(window: &WindowRow) -> Joined {
+    let web = JoinedMachine { name: "web".to_owned(), ..JoinedMachine::default() };
+    let key = EdgeKey {
+        client: Party::External { address: "10.0.0.250".parse().unwrap() },
+        server: Party::Machine { vm: vm("web"), application: Some("web".parse().unwrap()) },
+        port: 80,
+    };
+    Joined {
+        window: window.id.clone(),
+        from: window.opened_at,
+        to: window.closed_at,
+        sampled_every: Duration::from_secs(1),
+        machines: BTreeMap::from([(vm("web"), web)]),
+        edges: BTreeMap::from([(key, Traffic { opened: 50, ..Traffic::default() })]),
+        records: Vec::new(),
+        remarks: Vec::new(),
+    }
+}
+
 async fn remember(repository: &Repository) {
     let now = SystemClock.now();
     // Newer than any window that the service closes meanwhile: what is shown stays what it is.
@@ -253,6 +308,7 @@ async fn remember(repository: &Repository) {
             closed_at: Timestamp::from_millis(opened_at.as_millis() + samples),
             samples,
             late: 0,
+            missing: Some(1),
             records: 1,
             coverage: BTreeMap::from([(vm("web"), 0.99)]),
         };
@@ -268,6 +324,8 @@ async fn remember(repository: &Repository) {
             bytes: None,
             source: "agent".to_owned(),
         };
+        // As every window that an earlier version closed, the second was not kept as it was joined.
+        let joined = (id == "w-1").then(|| Arc::new(joined(&window)));
         let planned = Planned {
             left_alone: BTreeMap::from([(vm("web"), "it has clients".to_owned())]),
             ..Planned::default()
@@ -276,6 +334,7 @@ async fn remember(repository: &Repository) {
         let commit = WindowCommit {
             window,
             records: vec![record],
+            joined,
             findings,
             planned,
             checkpoints: Vec::new(),
@@ -342,6 +401,7 @@ impl World {
         let setup = ServiceSetup {
             home,
             hypervisor: Arc::new(Told),
+            arrays: Vec::new(),
             defaults: Settings::default(),
             agents: vec![socket()],
             admin: vec![admin],

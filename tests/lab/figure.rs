@@ -122,6 +122,22 @@ pub fn short(value: f64) -> String {
     }
 }
 
+/// The sizes that `SINTER_LAB_SIZES` names, such as `100,1000`; those usual for the figure if it is not
+/// set.
+///
+/// # Errors
+///
+/// If one of them is no number.
+pub fn sizes(usual: &[usize]) -> Result<Vec<usize>, Failure> {
+    let Ok(written) = std::env::var("SINTER_LAB_SIZES") else { return Ok(usual.to_vec()) };
+    let sizes = written.split(',').map(|size| {
+        let number = size.trim().parse();
+        number
+            .map_err(|_| format!("SINTER_LAB_SIZES has {size:?}; write numbers with commas").into())
+    });
+    sizes.collect()
+}
+
 /// CPU time this process has used so far, in seconds.
 #[must_use]
 pub fn own_cpu_seconds() -> f64 {

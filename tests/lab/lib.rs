@@ -20,5 +20,9 @@ pub mod truth;
 pub mod connections;
 pub mod observe;
 pub mod plan;
+pub mod fleet;
+pub mod accuracy;
+pub mod inference;
+pub mod grouping;
 #[path = "../sim/mod.rs"]
 pub mod sim;

@@ -38,9 +38,24 @@ const FIGURES: &[Figure] = &[
         measure: lab::turn::measure,
     },
     Figure {
+        name: "accuracy",
+        about: "how much of what is true of made fleets and labelled networks is found",
+        measure: lab::accuracy::measure,
+    },
+    Figure {
+        name: "inference",
+        about: "what inferring and planning one window costs, by the size of the fleet",
+        measure: lab::inference::measure,
+    },
+    Figure {
         name: "plan",
         about: "how good plans are and how long they take, on SINTER_DATA's traces",
         measure: lab::plan::measure,
+    },
+    Figure {
+        name: "grouping",
+        about: "who depends on whom and who belongs together, beside methods of others",
+        measure: lab::grouping::measure,
     },
 ];
 

@@ -83,3 +83,28 @@ fn of_day(day: &Day) -> Vec<Row> {
     ]);
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        centre::{Came, Centre},
+        ours::Ours,
+        peers::{Peer, TooFull},
+        traces::{NATURES, made},
+    };
+
+    /// What the replanner's constants are answerable to: days of more natures than one, none of
+    /// them recorded.
+    #[test]
+    fn days_of_every_nature_take_less_than_local_regression_takes() {
+        for (seed, (name, nature)) in (1..).zip(NATURES) {
+            let day = made(name, nature, seed);
+            let peer: Came = Centre::new(&day).run(&mut Peer(TooFull::Regression));
+            let ours: Came = Centre::new(&day).run(&mut Ours::new(day.use_of.len()));
+            let told = format!("{name}: {ours:?} against {peer:?}");
+            assert!(ours.kilowatt_hours <= peer.kilowatt_hours, "{told}");
+            assert!(ours.migrations <= peer.migrations / 2.0, "{told}");
+            assert!(ours.short <= peer.short / 2.0, "{told}");
+        }
+    }
+}

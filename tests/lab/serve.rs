@@ -204,6 +204,7 @@ pub async fn serve(folder: &Path, machines: usize) -> Result<(), Failure> {
     let setup = CycleSetup {
         repository,
         hypervisor,
+        arrays: Vec::new(),
         guests: Arc::new(hub.clone()),
         clock: Arc::clone(&clock),
         seen,

@@ -276,21 +276,27 @@ impl State {
             .collect()
     }
 
-    /// New connections of this period, as both ends see them.
+    /// New connections of this period, as both ends see them, and those of the last one, which wait in
+    /// TIME_WAIT at the client that closed them.
     fn connections(&self, now: Timestamp, sequence: u64) -> Rows {
         let mut rows = Rows::new();
         for (client, server, port) in &self.calls {
             let (Some(from), Some(to)) = (self.live(client, now), self.live(server, now)) else {
                 continue;
             };
-            for count in 0..CONNECTIONS {
-                let ephemeral = 40_000 + ((sequence % 8_000) as u16 * CONNECTIONS) + count;
+            let new = (0..CONNECTIONS).map(|count| (count, sequence, ConnectionState::Established));
+            let waiting = (0..CONNECTIONS).filter_map(|count| {
+                Some((count, sequence.checked_sub(1)?, ConnectionState::TimeWait))
+            });
+            for (count, born, state) in new.chain(waiting) {
+                let ephemeral = 40_000 + ((born % 8_000) as u16 * CONNECTIONS) + count;
                 let (here, there) = (self.at(&from, ephemeral), self.at(&to, *port));
                 let ends = [
                     (&from, here, there, Direction::Outbound, client),
                     (&to, there, here, Direction::Inbound, server),
                 ];
-                for (vm, local, remote, direction, application) in ends {
+                let seen_at = if state == ConnectionState::Established { 2 } else { 1 };
+                for (vm, local, remote, direction, application) in ends.into_iter().take(seen_at) {
                     let key =
                         ConnectionKey { protocol: Protocol::Tcp, local, remote: Some(remote) };
                     let holder = Holder::Process {
@@ -298,7 +304,7 @@ impl State {
                         application: Some(application.clone()),
                     };
                     let connection = Connection {
-                        state: ConnectionState::Established,
+                        state,
                         direction,
                         holder,
                         first_seen: now,

@@ -102,6 +102,7 @@ impl Rig {
         let setup = CycleSetup {
             repository,
             hypervisor: Arc::new(hypervisor),
+            arrays: Vec::new(),
             guests: Arc::new(guests),
             clock: Arc::new(self.clock),
             seen,

@@ -5,7 +5,7 @@
 
 use std::{fs, io::Read as _, path::Path};
 
-use aggregator::plan::packing::Random;
+use algorithms::packing::Random;
 use flate2::read::GzDecoder;
 
 use crate::figure::Failure;
@@ -63,31 +63,54 @@ fn read(text: &str) -> Result<Vec<Vec<f64>>, Failure> {
     Ok(machines)
 }
 
-/// Mostly idle machines, skewed means, bursts that last, a busier half of the day for some: as the
-/// recorded ones are.
+/// How the machines of a made-up day differ from those of another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Nature {
+    /// Chance that a burst begins at a sample.
+    pub(super) burst: f64,
+    /// Share of a burst, and of the noise, that is left at the next sample.
+    pub(super) lasts: f64,
+    /// How much of its mean a machine may swing over the day.
+    pub(super) swing: f64,
+}
+
+/// Natures that fleets are told of: steady, with busy hours, with bursts that last.
+pub(super) const NATURES: [(&str, Nature); 3] = [
+    ("steady", Nature { burst: 0.005, lasts: 0.5, swing: 0.2 }),
+    ("by day", Nature { burst: 0.02, lasts: 0.7, swing: 1.0 }),
+    ("bursts", Nature { burst: 0.04, lasts: 0.8, swing: 0.5 }),
+];
+
 fn made_up(why: &str) -> Day {
     drop(std::io::Write::write_fmt(
         &mut std::io::stderr(),
         format_args!("sinter-lab: NO RECORDED TRACES: {why}; these figures are of made-up ones\n"),
     ));
-    let mut chance = Random::new(20_110_303);
+    let (name, nature) = NATURES[NATURES.len() - 1];
+    made(name, nature, 20_110_303)
+}
+
+/// Skewed means, a busier half of the day, noise of an autoregression of the first order, bursts
+/// that fade.
+pub(super) fn made(name: &str, nature: Nature, seed: u64) -> Day {
+    let mut chance = Random::new(seed);
     let machine = |_| {
         let mean = 0.02 + 0.35 * chance.share().powi(3);
-        let (swing, begin) = (chance.share() * mean, chance.below(SAMPLES));
-        let mut burst = 0.0;
+        let (swing, begin) = (nature.swing * chance.share() * mean, chance.below(SAMPLES));
+        let (mut burst, mut noise) = (0.0, 0.0);
         let sample = |at: usize| {
-            burst *= 0.8;
-            if chance.share() < 0.04 {
+            burst *= nature.lasts;
+            if chance.share() < nature.burst {
                 burst = 0.5 * chance.share();
             }
+            noise = nature.lasts * noise + (1.0 - nature.lasts) * mean * (chance.share() - 0.5);
             let hour = ((at + begin) % SAMPLES) as f64 / SAMPLES as f64;
             let daily = swing * (std::f64::consts::TAU * hour).sin();
-            let noise = mean * (chance.share() - 0.5);
             (mean + daily + noise + burst).clamp(0.0, 1.0)
         };
         (0..SAMPLES).map(sample).collect()
     };
-    Day { name: "made-up".to_owned(), use_of: (0..MADE_UP).map(machine).collect() }
+    Day { name: format!("made-up, {name}"), use_of: (0..MADE_UP).map(machine).collect() }
 }
 
 /// The value that a share of the others lies below.

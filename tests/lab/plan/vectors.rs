@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use aggregator::plan::packing::{
+use algorithms::packing::{
     Bin, Item, Packing, Random, bound,
     construct::{Heuristic, construct},
     search::{Limits, search},

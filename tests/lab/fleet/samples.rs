@@ -1,0 +1,417 @@
+//! What the agents of a fleet send and its hypervisor says, sample by sample, cut into windows and
+//! joined by the real thing: loss, lies and what only one end tells are as they would be.
+
+use std::{collections::BTreeMap, net::IpAddr, net::SocketAddr, time::Duration};
+
+use aggregator::{
+    hypervisor::{Inventory, Telemetry},
+    join::{Joined, join},
+    policy::Policy,
+    window::{Look, Seen, Timing, Windows},
+};
+use algorithms::packing::Random;
+use common::{
+    clock::Timestamp,
+    delta::{self, Stamp},
+    id::AppName,
+    mix::{ApplicationMix, EffectiveMix, Setup},
+    sample::{
+        ApplicationUse, Connection, ConnectionKey, ConnectionReader, ConnectionState, Counters,
+        Coverage, Direction, Facts, Flow, FlowKey, Holder, Interface, InterfaceCounters,
+        Observation, ProcessKey, Protocol, SampleId,
+    },
+    units::{Bytes, Millicores},
+};
+
+use super::{
+    BEGIN, Caller, End, Fleet, Lie, Machine,
+    chance::{count, happens},
+    joined::swing,
+    mac,
+};
+
+/// Bytes of a request, and of its answer.
+const REQUEST: u64 = 100;
+const ANSWER: u64 = 300;
+/// The first port of a client whose connections stay open.
+const FIRST_CLIENT_PORT: u32 = 40_000;
+
+/// What came to pass on every edge, in the same order as the fleet's links.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Truth {
+    /// Connections that came to be.
+    pub opened: u64,
+    /// Requests and answers.
+    pub exchanges: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+}
+
+/// Windows that were seen of a fleet, and what came to pass in the last of them.
+#[derive(Debug)]
+pub struct Watched {
+    /// Oldest first.
+    pub windows: Vec<Joined>,
+    /// Of the last window, by link.
+    pub truth: Vec<Truth>,
+}
+
+/// Watches a fleet for so many windows of the policy.
+#[must_use]
+pub fn watch(fleet: &Fleet, policy: &Policy, windows: u64) -> Watched {
+    let mut watch = Watch::new(fleet, policy);
+    let each = policy.window_seconds * 1000 / policy.sample_period_ms;
+    let mut closed = Vec::new();
+    let mut before = Vec::new();
+    for number in 0..windows {
+        before = watch.totals.clone();
+        for sample in 0..each {
+            watch.turn(number * each + sample);
+        }
+        closed.extend(watch.close(number + 1));
+    }
+    let truth = watch.totals.iter().zip(before).map(|(now, before)| Truth {
+        opened: now.opened - before.opened,
+        exchanges: now.exchanges - before.exchanges,
+        failed: now.failed - before.failed,
+    });
+    Watched { truth: truth.collect(), windows: closed }
+}
+
+struct Watch<'a> {
+    fleet: &'a Fleet,
+    policy: &'a Policy,
+    inventory: Inventory,
+    windows: Windows,
+    chance: Random,
+    totals: Vec<Truth>,
+    /// By machine: the links it has an end of.
+    ends: Vec<Vec<usize>>,
+    /// By machine: what its agent sent last; `None` where the next sample must be full.
+    known: Vec<Option<Observation>>,
+    /// By machine: milliseconds of CPU by application; a thousandth of a core gives one per second.
+    cpu: Vec<Vec<f64>>,
+}
+
+impl<'a> Watch<'a> {
+    fn new(fleet: &'a Fleet, policy: &'a Policy) -> Self {
+        let mut ends = vec![Vec::new(); fleet.machines.len()];
+        for (index, link) in fleet.links.iter().enumerate() {
+            ends[link.server.machine].push(index);
+            match link.client {
+                Caller::Inside(end) if end.machine != link.server.machine => {
+                    ends[end.machine].push(index);
+                }
+                _ => {}
+            }
+        }
+        let cpu = fleet.machines.iter().map(|machine| vec![0.0; machine.applications.len()]);
+        Self {
+            fleet,
+            policy,
+            inventory: fleet.inventory(),
+            windows: Windows::new(Timing::of(policy)),
+            chance: Random::new(fleet.shape.seed ^ 0x5eed),
+            totals: vec![Truth::default(); fleet.links.len()],
+            ends,
+            known: vec![None; fleet.machines.len()],
+            cpu: cpu.collect(),
+        }
+    }
+
+    /// One sample period: what comes to pass, and then what everybody says of it.
+    fn turn(&mut self, number: u64) {
+        let period = self.policy.sample_period();
+        let at = BEGIN + period * u32::try_from(number).unwrap_or(u32::MAX);
+        let seconds = period.as_secs_f64();
+        if number > 0 {
+            for (total, link) in self.totals.iter_mut().zip(&self.fleet.links) {
+                let opened = count(&mut self.chance, link.carries.opened * seconds);
+                total.opened += opened;
+                total.failed += count(&mut self.chance, link.carries.failed * seconds);
+                // A short connection carries one request and its answer.
+                let is_short = link.carries.open == 0;
+                total.exchanges += if is_short {
+                    opened
+                } else {
+                    count(&mut self.chance, link.carries.exchanges * seconds)
+                };
+            }
+        }
+        for (machine, used) in self.fleet.machines.iter().zip(&mut self.cpu) {
+            for (application, used) in machine.applications.iter().zip(used) {
+                *used += application.cpu.0 as f64 * swing(application, at) * seconds;
+            }
+        }
+        if number.is_multiple_of(3) {
+            self.look(at);
+        }
+        for index in 0..self.fleet.machines.len() {
+            self.sample(index, number, at);
+        }
+    }
+
+    fn sample(&mut self, index: usize, number: u64, at: Timestamp) {
+        let machine = &self.fleet.machines[index];
+        if happens(&mut self.chance, machine.loses) {
+            self.known[index] = None;
+            return;
+        }
+        let now = self.observation(index, number);
+        let stamp = Stamp {
+            id: SampleId { epoch: 1, sequence: number + 1 },
+            taken_at: at,
+            ..Stamp::default()
+        };
+        let sample = delta::between(self.known[index].as_ref(), &now, stamp);
+        self.known[index] = Some(now);
+        self.windows.accept(Seen {
+            agent: format!("agent-{}", machine.name).parse().unwrap(),
+            vm: machine.vm.clone(),
+            sample: sample.into(),
+            received_at: at + Duration::from_millis(100),
+        });
+    }
+
+    fn close(&mut self, number: u64) -> Option<Joined> {
+        let end = BEGIN + self.policy.window() * u32::try_from(number).unwrap_or(u32::MAX);
+        self.look(end);
+        let window = self.windows.close(end + self.policy.window() / 4)?;
+        Some(join(&window))
+    }
+
+    fn look(&mut self, at: Timestamp) {
+        let seconds = at.since(BEGIN).as_secs() + self.policy.sample_period().as_secs();
+        let telemetry = self.fleet.machines.iter().zip(&self.cpu).map(|(machine, cpu)| {
+            let (sent, received) = traffic(seconds);
+            let told = Telemetry {
+                taken_at: at,
+                cpu_ms: Some(cpu.iter().sum::<f64>() as u64),
+                memory_used: Some(memory_of(machine)),
+                received: Some(received),
+                sent: Some(sent),
+                read: Some(Bytes(seconds * 100)),
+                written: Some(Bytes(seconds * 100)),
+                read_operations: Some(seconds),
+                write_operations: Some(seconds),
+                failed_operations: Some(0),
+                out_of_memory: Some(0),
+            };
+            (machine.vm.clone(), told)
+        });
+        let look = Look { at, telemetry: telemetry.collect(), ..Look::default() };
+        self.windows.look(look, self.inventory.clone());
+    }
+
+    fn observation(&self, index: usize, number: u64) -> Observation {
+        let machine = &self.fleet.machines[index];
+        let told = machine.lie.map_or(1.0, Lie::factor);
+        let cpu = &self.cpu[index];
+        let used = machine.applications.iter().zip(cpu).map(|(application, cpu)| {
+            let used = ApplicationUse {
+                listed: true,
+                processes: 1,
+                cpu_ms: (cpu * told) as u64,
+                peak_cpu: Millicores(application.cpu.0 * 5 / 4),
+                resident: application.memory,
+                peak_resident: application.memory,
+                read: Some(Bytes(0)),
+                written: Some(Bytes(number * 100)),
+                listening_ports: vec![application.port],
+                ..ApplicationUse::default()
+            };
+            (application.name.clone(), used)
+        });
+        let mut observation = Observation {
+            applications: used.collect(),
+            counters: counters(machine, cpu.iter().sum::<f64>() * told, number, self.policy),
+            facts: facts(index, machine),
+            mix: mix(machine),
+            ..Observation::default()
+        };
+        if machine.lie != Some(Lie::HidesEdges) {
+            for link in &self.ends[index] {
+                self.tell(index, *link, &mut observation);
+            }
+        }
+        besides(machine, number, &mut observation);
+        let seen = observation.flows.values().map(|flow| flow.opened).sum();
+        observation.coverage = Some(Coverage {
+            reader: ConnectionReader::SocketDiagnosis,
+            ends_are_told: true,
+            due: Some(seen),
+            seen,
+            attributed: seen,
+            ..Coverage::default()
+        });
+        observation
+    }
+
+    /// What the agent of one end tells of an edge.
+    fn tell(&self, index: usize, number: usize, observation: &mut Observation) {
+        let link = &self.fleet.links[number];
+        let is_server = link.server.machine == index;
+        let address = |end: End| IpAddr::from(self.fleet.machines[end.machine].address);
+        let (server, port) = (address(link.server), self.fleet.application(link.server).port);
+        let (client, calling) = match link.client {
+            Caller::Inside(end) => (address(end), Some(self.fleet.application(end).name.clone())),
+            Caller::Outside(visitor) => (visitor.into(), None),
+        };
+        let (local, remote) = if is_server { (server, client) } else { (client, server) };
+        let direction = if is_server { Direction::Inbound } else { Direction::Outbound };
+        let answering = self.fleet.application(link.server).name.clone();
+        let application = if is_server { Some(answering) } else { calling };
+        let key = FlowKey {
+            protocol: Protocol::Tcp,
+            direction,
+            local,
+            remote,
+            port,
+            application: application.clone(),
+        };
+        let flow = counted(&self.totals[number], link.carries.open, is_server);
+        observation.flows.entry(key).or_default().add(&flow);
+        for open in 0..link.carries.open {
+            let client_port = FIRST_CLIENT_PORT + (number as u32 * 4 + u32::from(open)) % 20_000;
+            let far = SocketAddr::new(client, client_port as u16);
+            let near = SocketAddr::new(server, port);
+            let (local, remote) = if is_server { (near, far) } else { (far, near) };
+            let key = ConnectionKey { protocol: Protocol::Tcp, local, remote: Some(remote) };
+            let row = row(ConnectionState::Established, direction, application.clone());
+            observation.connections.insert(key, row);
+        }
+    }
+}
+
+/// Totals of an edge as one end counts them.
+fn counted(total: &Truth, open: u16, is_server: bool) -> Flow {
+    let opened = total.opened + u64::from(open);
+    let (requests, answers) = (Bytes(total.exchanges * REQUEST), Bytes(total.exchanges * ANSWER));
+    let (sent, received) = if is_server { (answers, requests) } else { (requests, answers) };
+    Flow {
+        opened,
+        closed: total.opened,
+        // An attempt that fails does not reach who answers.
+        failed: if is_server { 0 } else { total.failed },
+        sent: Some(sent),
+        received: Some(received),
+        data_segments_sent: Some(total.exchanges),
+        data_segments_received: Some(total.exchanges),
+        ..Flow::default()
+    }
+}
+
+/// What is no edge: attempts in vain, what only waits to be closed, and what a liar invents.
+fn besides(machine: &Machine, number: u64, observation: &mut Observation) {
+    let nowhere = |last| SocketAddr::from(([10, 200, 0, last], 9999));
+    let Some(application) = machine.applications.first() else { return };
+    if machine.is_noisy {
+        let key = FlowKey {
+            protocol: Protocol::Tcp,
+            direction: Direction::Outbound,
+            local: machine.address.into(),
+            remote: nowhere(1).ip(),
+            port: 9999,
+            application: Some(application.name.clone()),
+        };
+        observation.flows.insert(key, Flow { failed: number, ..Flow::default() });
+        let key = ConnectionKey {
+            protocol: Protocol::Tcp,
+            local: (machine.address, 39_000).into(),
+            remote: Some(nowhere(2)),
+        };
+        let name = Some(application.name.clone());
+        let row = row(ConnectionState::CloseWait, Direction::Outbound, name);
+        observation.connections.insert(key, row);
+    }
+    if machine.lie == Some(Lie::InventsEdges) {
+        let key = FlowKey {
+            protocol: Protocol::Tcp,
+            direction: Direction::Outbound,
+            local: machine.address.into(),
+            // The first of all business machines, which knows nothing of it.
+            remote: SocketAddr::from(([10, 0, 0, 4], 1)).ip(),
+            port: 4444,
+            application: Some(application.name.clone()),
+        };
+        let opened = number * 10;
+        let segments = Some(opened);
+        let flow = Flow {
+            opened,
+            closed: opened,
+            sent: Some(Bytes(opened)),
+            received: Some(Bytes(opened)),
+            data_segments_sent: segments,
+            data_segments_received: segments,
+            ..Flow::default()
+        };
+        observation.flows.insert(key, flow);
+    }
+}
+
+fn row(state: ConnectionState, direction: Direction, application: Option<AppName>) -> Connection {
+    let process = ProcessKey { pid: 7, started_at: Timestamp::from_millis(1) };
+    Connection {
+        state,
+        direction,
+        holder: Holder::Process { process, application },
+        user: None,
+        inode: None,
+        translated: None,
+        first_seen: Timestamp::from_millis(1),
+        sent: None,
+        received: None,
+        transport: None,
+    }
+}
+
+fn memory_of(machine: &Machine) -> Bytes {
+    Bytes(machine.applications.iter().map(|application| application.memory.0).sum())
+}
+
+/// Bytes sent and received after so many seconds.
+const fn traffic(seconds: u64) -> (Bytes, Bytes) {
+    (Bytes(seconds * 2000), Bytes(seconds * 2000))
+}
+
+fn counters(machine: &Machine, cpu: f64, number: u64, policy: &Policy) -> Counters {
+    let seconds = (number + 1) * policy.sample_period_ms / 1000;
+    let (sent, received) = traffic(seconds);
+    let through = InterfaceCounters {
+        received_bytes: received.0,
+        sent_bytes: sent.0,
+        ..InterfaceCounters::default()
+    };
+    let given = machine.given.memory.unwrap_or_default();
+    Counters {
+        cpu_busy_ms: Some(cpu as u64),
+        memory_total: Some(given),
+        memory_available: Some(Bytes(given.0.saturating_sub(memory_of(machine).0))),
+        interfaces: [("eth0".to_owned(), through)].into(),
+        ..Counters::default()
+    }
+}
+
+fn facts(index: usize, machine: &Machine) -> Facts {
+    Facts {
+        product_uuid: Some(machine.vm.to_string()),
+        hostname: machine.name.clone(),
+        interfaces: vec![Interface {
+            name: "eth0".to_owned(),
+            mac: Some(mac(index)),
+            addresses: vec![format!("{}/8", machine.address).parse().unwrap()],
+            up: true,
+        }],
+        ..Facts::default()
+    }
+}
+
+fn mix(machine: &Machine) -> EffectiveMix {
+    let names = || machine.applications.iter().map(|application| application.name.clone());
+    let each: BTreeMap<_, _> = names().map(|name| (name, Setup::default())).collect();
+    EffectiveMix {
+        applications: ApplicationMix(each),
+        healthy: names().collect(),
+        ..EffectiveMix::default()
+    }
+}
