@@ -32,7 +32,8 @@ fn given(policy: &Policy, allocation: &Allocation) -> f64 {
 /// Cost of all running machines.
 pub(super) fn present(model: &Model<'_>) -> f64 {
     let policy = model.situation.policy;
-    model.running().map(|(_, machine)| cost(policy, &machine.allocation)).sum()
+    // An empty sum of floats is minus nought, which nobody should read.
+    model.running().map(|(_, machine)| cost(policy, &machine.allocation)).sum::<f64>() + 0.0
 }
 
 /// CPU and memory.
