@@ -91,22 +91,33 @@ impl StorageArray for IscsiTarget {
     }
 
     async fn totals(&self, now: Timestamp) -> Result<Vec<Totals>, StorageError> {
-        let mut totals = Vec::new();
+        let mut counted = Vec::new();
         for target in self.targets().await? {
             let tid = target.id.to_string();
             let said = self.ask(&["--op", "stat", "--mode", "target", "--tid", &tid]).await?;
-            let counted = text::counts(&said).into_iter();
-            // Unit 0 is the controller; it stores nothing.
-            totals.extend(counted.filter(|counts| counts.unit > 0).map(|counts| Totals {
-                taken_at: now,
-                device: key(&target.name, counts.unit),
-                initiator: target.initiator(counts.session).map(str::to_owned),
-                reads: Some(counts.reads),
-                writes: Some(counts.writes),
-                read: Some(counts.read),
-                written: Some(counts.written),
-                failed: Some(counts.failed),
-            }));
+            counted.push((target.id, text::counts(&said)));
+        }
+        // Who logged in since the targets were listed is counted already: names are asked for last.
+        let named = self.targets().await?;
+        let of = |tid: u64| named.iter().find(move |target| target.id == tid);
+        let mut totals = Vec::new();
+        for (tid, counts) in counted {
+            let Some(target) = of(tid) else { continue };
+            // Unit 0 is the controller; it stores nothing. A session that is gone has no name.
+            totals.extend(counts.into_iter().filter(|counts| counts.unit > 0).filter_map(
+                |counts| {
+                    Some(Totals {
+                        taken_at: now,
+                        device: key(&target.name, counts.unit),
+                        initiator: Some(target.initiator(counts.session)?.to_owned()),
+                        reads: Some(counts.reads),
+                        writes: Some(counts.writes),
+                        read: Some(counts.read),
+                        written: Some(counts.written),
+                        failed: Some(counts.failed),
+                    })
+                },
+            ));
         }
         Ok(totals)
     }
