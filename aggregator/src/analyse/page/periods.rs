@@ -75,7 +75,7 @@ mod tests {
         let party = Party::Machine { vm: vm.clone(), application: None };
         let outside = Party::External { address: "192.0.2.7".parse().unwrap() };
         let key = EdgeKey { client: outside, server: party, port: 80 };
-        let standing = crate::inference::Standing { name: "<b>".to_owned(), ..Default::default() };
+        let standing = Standing { name: "<b>".to_owned(), ..Default::default() };
         let findings = Findings {
             machines: [(vm, standing)].into(),
             edges: vec![(key, edge)],
