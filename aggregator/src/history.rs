@@ -201,7 +201,7 @@ impl History {
     }
 
     /// The windows folded in of late, oldest first, [`WINDOWS`] at most.
-    pub fn windows(&self) -> impl Iterator<Item = &Folded> {
+    pub fn windows(&self) -> impl DoubleEndedIterator<Item = &Folded> {
         self.windows.values()
     }
 

@@ -91,9 +91,9 @@ fn machines(analysis: &Analysis) -> String {
         let claims =
             [&standing.active, &standing.participating, &standing.trusted, &standing.candidate];
         for claim in claims {
-            let (class, word) = if claim.holds { ("yes", "yes") } else { ("no", "no") };
+            let word = if claim.holds { "yes" } else { "no" };
             let reason = escaped(&claim.reason);
-            text.push_str(&format!("<td class=\"{class}\" title=\"{reason}\">{word}</td>"));
+            text.push_str(&format!("<td class=\"{word}\" title=\"{reason}\">{word}</td>"));
         }
         text.push_str(&format!("<td>{}</td></tr>", escaped(&standing.candidate.reason)));
     }

@@ -134,13 +134,10 @@ pub(super) fn read(
     wanted: &Wanted,
     take: &mut dyn FnMut(Joined),
 ) -> Result<Recording, AnalyseError> {
-    let is_exported = wanted.format.is_none() && exported::looks(path);
-    if is_exported || wanted.format == Some(Format::Exported) {
-        return exported::read(path, take);
-    }
     let files = files(path)?;
     let format = match wanted.format {
         Some(format) => format,
+        None if exported::looks(path) => Format::Exported,
         None => detected(path, &files)?,
     };
     match format {

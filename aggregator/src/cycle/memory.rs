@@ -44,7 +44,7 @@ impl Cycle {
     /// Keeps the history whole if that is due. Without room it is tried again after the next window:
     /// all that is in it can be had from the windows.
     pub(super) async fn keep_history(&mut self) -> Result<(), CycleError> {
-        let newest = self.shared.history().windows().last().map(|window| window.to);
+        let newest = self.shared.history().windows().next_back().map(|window| window.to);
         let Some(newest) = newest else { return Ok(()) };
         if newest.since(self.kept_at) < KEEP_PERIOD {
             return Ok(());
@@ -84,7 +84,7 @@ pub(super) async fn history(
     };
     let mut history = kept.unwrap_or_else(|| History::new(Limits::of(policy)));
     history.set_limits(Limits::of(policy));
-    let newest = history.windows().last().map(|window| (window.from, window.to));
+    let newest = history.windows().next_back().map(|window| (window.from, window.to));
     let mut replayed = 0;
     for id in repository.windows_after(newest.map(|(from, _)| from)).await? {
         if let Some(joined) = repository.joined(&id).await? {

@@ -9,7 +9,7 @@
 //! All calls into an application are one series, so that the work grows with the edges and not with
 //! their pairs. What is found is held against chance over all pairs of the fleet at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use algorithms::dependency::{self, INTERVALS_NEEDED};
 use common::id::{AppName, VmId};
@@ -80,11 +80,13 @@ pub(super) fn dependencies(held: &[Held<'_>], context: &Context<'_>) -> Vec<Depe
     for edge in held.iter().filter(|edge| !edge.infrastructure) {
         let Some(end) = edge.key.server.vm().zip(edge.key.server.application()) else { continue };
         // What calls nobody depends on nobody.
-        if callers.contains_key(&end) {
+        if callers.contains(&end) {
             add(inbound.entry(end).or_default(), series(edge.key, context.history));
         }
     }
-    let mut found: Vec<Dependency> = held.iter().filter_map(called).collect();
+    let called = held.iter().filter(|edge| is_call(edge));
+    let mut found: Vec<Dependency> =
+        called.map(|edge| Dependency { edge: edge.key.clone(), follows: None }).collect();
     for dependency in &mut found {
         let client = &dependency.edge.client;
         let end = client.vm().zip(client.application());
@@ -101,17 +103,15 @@ pub(super) fn dependencies(held: &[Held<'_>], context: &Context<'_>) -> Vec<Depe
 }
 
 /// Applications that call others.
-fn callers<'a>(held: &[Held<'a>]) -> BTreeMap<(&'a VmId, &'a AppName), ()> {
-    let clients = held.iter().filter(|edge| called(edge).is_some());
-    let ends = clients.filter_map(|edge| edge.key.client.vm().zip(edge.key.client.application()));
-    ends.map(|end| (end, ())).collect()
+fn callers<'a>(held: &[Held<'a>]) -> BTreeSet<(&'a VmId, &'a AppName)> {
+    let calls = held.iter().filter(|edge| is_call(edge));
+    calls.filter_map(|edge| edge.key.client.vm().zip(edge.key.client.application())).collect()
 }
 
-/// The edge as a dependency, if it is one: from one machine of the inventory to another.
-fn called(edge: &Held<'_>) -> Option<Dependency> {
-    let (client, server) = (edge.key.client.vm()?, edge.key.server.vm()?);
-    let is_one = client != server && !edge.infrastructure;
-    is_one.then(|| Dependency { edge: edge.key.clone(), follows: None })
+/// Whether an edge makes its client depend on its server: from one machine of the inventory to another.
+fn is_call(edge: &Held<'_>) -> bool {
+    let ends = edge.key.client.vm().zip(edge.key.server.vm());
+    !edge.infrastructure && ends.is_some_and(|(client, server)| client != server)
 }
 
 /// What an edge carried in the last windows that the history holds.
@@ -119,7 +119,7 @@ fn called(edge: &Held<'_>) -> Option<Dependency> {
 fn series(key: &EdgeKey, history: &History) -> Series {
     let Some(edge) = history.edge(key) else { return Vec::new() };
     let length = history.limits().window;
-    let Some(newest) = history.windows().last().map(|window| window.from) else {
+    let Some(newest) = history.windows().next_back().map(|window| window.from) else {
         return Vec::new();
     };
     let mut series = vec![None; INTERVALS];

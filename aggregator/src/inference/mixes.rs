@@ -5,8 +5,8 @@ use algorithms::normal::Z_95;
 use common::id::{AppName, VmId};
 use serde::{Deserialize, Serialize};
 
-use super::{BUCKETS, Context, Demand, Need, Profile};
-use crate::history::HourDemand;
+use super::{BUCKETS, Context, Demand, Need, Profile, opportunities::with_margin};
+use crate::{history::HourDemand, policy::Policy};
 
 /// CPU may be short for one moment in twenty; what waits is done a moment later.
 const CPU_SHARE: f64 = 0.95;
@@ -70,7 +70,6 @@ pub(super) fn mix(
     let peak = need.working_set_peak.unwrap_or(need.memory_peak);
     let memory = memory.unwrap_or_else(|| exactly(peak.0));
     let floor = context.history.memory_floor(vm, Some(name)).map(|floor| floor.memory.0);
-    let margin = context.policy.shrink_margin;
     let least = floor.unwrap_or(0);
     let memory = Bounded {
         value: memory.value.max(least),
@@ -78,8 +77,8 @@ pub(super) fn mix(
         upper: memory.upper.max(least),
     };
     ConfigurationMix {
-        cpu: with_margin(cpu, margin),
-        memory: with_margin(memory, margin),
+        cpu: padded(cpu, context.policy),
+        memory: padded(memory, context.policy),
         memory_floor: floor,
     }
 }
@@ -108,14 +107,8 @@ const fn exactly(value: u64) -> Bounded {
     Bounded { value, lower: value, upper: value }
 }
 
-fn with_margin(bounded: Bounded, margin: f64) -> Bounded {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        clippy::cast_sign_loss,
-        reason = "a float to u64 saturates, and no amount has more than 52 bits of truth"
-    )]
-    let with = |value: u64| (value as f64 * (1.0 + margin)).ceil() as u64;
+fn padded(bounded: Bounded, policy: &Policy) -> Bounded {
+    let with = |value| with_margin(value, policy);
     Bounded { value: with(bounded.value), lower: with(bounded.lower), upper: with(bounded.upper) }
 }
 
@@ -133,7 +126,7 @@ mod tests {
         catalogue::Catalogue,
         history::{History, Limits},
         join::{Joined, JoinedMachine, Used},
-        policy::{Policy, Scope},
+        policy::Scope,
     };
 
     const HOUR_MS: u64 = 3_600_000;

@@ -221,7 +221,7 @@ fn lowered(given: u64, enough: u64, policy: &Policy) -> u64 {
     clippy::cast_sign_loss,
     reason = "a float to u64 saturates, and no amount has more than 52 bits of truth"
 )]
-fn with_margin(peak: u64, policy: &Policy) -> u64 {
+pub(super) fn with_margin(peak: u64, policy: &Policy) -> u64 {
     (peak as f64 * (1.0 + policy.shrink_margin)).ceil() as u64
 }
 

@@ -169,7 +169,7 @@ fn needs(machine: &Measured<'_>, context: &Context<'_>) -> BTreeMap<AppName, Nee
 fn held_of_the_past(context: &Context<'_>) -> Duration {
     let mut windows = context.history.windows();
     let Some(first) = windows.next() else { return Duration::ZERO };
-    windows.last().unwrap_or(first).to.since(first.from)
+    windows.next_back().unwrap_or(first).to.since(first.from)
 }
 
 fn judged(machine: &Measured<'_>, calls: &Calls<'_>, context: &Context<'_>) -> (Claim, Chances) {

@@ -23,11 +23,10 @@ pub(super) fn escaped(text: &str) -> String {
 
 /// That some are not shown; empty if all are.
 pub(super) fn more(all: usize, shown: usize, what: &str) -> String {
-    let mut text = String::new();
-    if all > shown {
-        text.push_str(&format!("<p class=\"note\">{} more {what} are not shown.</p>", all - shown));
+    match all.checked_sub(shown) {
+        None | Some(0) => String::new(),
+        Some(more) => format!("<p class=\"note\">{more} more {what} are not shown.</p>"),
     }
-    text
 }
 
 /// A rate, in the unit that reads best.
