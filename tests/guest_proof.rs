@@ -8,8 +8,8 @@ mod guest;
 
 use std::{collections::BTreeSet, env, path::PathBuf, process::Command};
 
-use guest::{Farm, lacking};
-use lab::demonstration::left_out;
+use guest::Farm;
+use lab::{demonstration::left_out, vmlab::lacking};
 use serde_json::Value;
 
 /// Operations of each kind of traffic.

@@ -17,8 +17,8 @@ use common::{
     id::{NetworkId, VmId},
     units::{Bytes, Millicores},
 };
-use kvm::{Lab, PREFIX, lacking, until};
-use lab::demonstration::left_out;
+use kvm::{Lab, PREFIX, until};
+use lab::{demonstration::left_out, vmlab::lacking};
 use libvirt_rpc::Address;
 
 /// How long a host that is back may stay unreachable.

@@ -1,12 +1,12 @@
 //! Two real virtual machines, driven by the scripts of a vmlab folder; gone when this is dropped.
 
 use std::{
-    env, fs, io,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
+    fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
+use lab::vmlab::Vmlab;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -23,39 +23,22 @@ const TRACEFS: &str = "/sys/kernel/tracing";
 const SEEN: &str = "/run/sinter-seen";
 
 pub struct Farm {
-    scripts: PathBuf,
+    vmlab: Vmlab,
     folder: TempDir,
-}
-
-/// Why there is no farm, for [`lab::demonstration::left_out`].
-pub fn lacking() -> Option<String> {
-    let scripts = env::var_os("SINTER_VMLAB").map(PathBuf::from);
-    let Some(scripts) = scripts.filter(|folder| folder.join("up.sh").exists()) else {
-        return Some("SINTER_VMLAB does not name a folder with up.sh, payload.sh, guest.sh".into());
-    };
-    if env::var_os("VMLAB_STATE").is_none() {
-        return Some("VMLAB_STATE does not name a folder for images and sockets".into());
-    }
-    let built = Command::new(scripts.join("build-image.sh")).output();
-    match built {
-        Ok(output) if output.status.success() => None,
-        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).into_owned()),
-        Err(cause) => Some(cause.to_string()),
-    }
 }
 
 impl Farm {
     /// Two guests with `agent` in them.
     pub fn up(agent: &Path) -> Self {
-        let scripts = PathBuf::from(env::var_os("SINTER_VMLAB").unwrap());
-        let farm = Self { scripts, folder: tempfile::tempdir().unwrap() };
-        // What an earlier run left when it was killed.
-        farm.script("down.sh", &[]).ok();
+        let folder = tempfile::tempdir().unwrap();
+        let disk = folder.path().join("payload.img");
+        let vmlab = Vmlab::new(NAMESPACE, PREFIX, |_| disk).unwrap();
+        let farm = Self { vmlab, folder };
         let payload = farm.folder.path().join("payload");
         fs::create_dir(&payload).unwrap();
         fs::copy(agent, payload.join("sinter-agent")).unwrap();
-        farm.script("payload.sh", &[payload.to_str().unwrap()]).unwrap();
-        farm.script("up.sh", &["2"]).unwrap();
+        farm.vmlab.script("payload.sh", &[payload.to_str().unwrap()]).unwrap();
+        farm.vmlab.script("up.sh", &["2"]).unwrap();
         farm
     }
 
@@ -63,39 +46,18 @@ impl Farm {
         format!("{PREFIX}.{}", 10 + number)
     }
 
-    fn script(&self, name: &str, arguments: &[&str]) -> io::Result<String> {
-        let output = Command::new(self.scripts.join(name))
-            .args(arguments)
-            .env("VMLAB_NS", NAMESPACE)
-            .env("VMLAB_PREFIX", PREFIX)
-            .env("VMLAB_PAYLOAD", self.folder.path().join("payload.img"))
-            .stdin(Stdio::null())
-            .output()?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(io::Error::other(format!("{name} {arguments:?}: {said}")))
-    }
-
     /// Runs a shell command as root in a guest.
     pub fn run(&self, guest: &str, command: &str) -> String {
-        self.script("guest.sh", &["exec", guest, command]).unwrap()
+        self.vmlab.run(guest, command).unwrap()
     }
 
     /// Gives a guest one more disk, with a serial.
     pub fn plug(&self, guest: &str, serial: &str) {
         let disk = self.folder.path().join("disk.img");
         fs::File::create(&disk).unwrap().set_len(16 << 20).unwrap();
-        let state = PathBuf::from(env::var_os("VMLAB_STATE").unwrap());
-        let socket = state.join("host1/sock/libvirt-sock");
-        let output = Command::new("virsh")
-            .args(["-q", "-c", &format!("qemu:///system?socket={}", socket.display())])
-            .args(["attach-disk", guest, disk.to_str().unwrap(), "vdc", "--live"])
-            .args(["--subdriver", "raw", "--serial", serial])
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let attach = ["attach-disk", guest, disk.to_str().unwrap(), "vdc", "--live"];
+        let as_raw = ["--subdriver", "raw", "--serial", serial];
+        self.vmlab.virsh(&[&attach[..], &as_raw].concat()).unwrap();
     }
 
     /// Starts the agent's own looking in a guest; returns after its first look.
@@ -138,7 +100,7 @@ impl Farm {
 
 impl Drop for Farm {
     fn drop(&mut self) {
-        if let Err(cause) = self.script("down.sh", &[]) {
+        if let Err(cause) = self.vmlab.script("down.sh", &[]) {
             println!("{cause}");
         }
     }
