@@ -18,6 +18,7 @@
 mod application;
 mod demand;
 mod edge;
+mod fold;
 mod machine;
 mod moments;
 mod parts;
@@ -36,7 +37,7 @@ use common::{
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    application::{ApplicationHistory, OperationCounts, OperationKey, UseSlot},
+    application::{ApplicationHistory, OperationCounts, OperationKey, UseSlot, WeekOfOperations},
     demand::{DayDemand, HourDemand},
     edge::{Counts, EdgeHistory},
     machine::{Differences, HourUse, MachineHistory, Sides},
@@ -48,7 +49,7 @@ use self::{
     slots::{Slots, Span},
 };
 use crate::{
-    join::{EdgeKey, Joined, Party},
+    join::{EdgeKey, Joined},
     policy::Policy,
 };
 
@@ -178,21 +179,9 @@ impl History {
         for (vm, machine) in &joined.machines {
             self.machines.entry(vm.clone()).or_default().take(machine, &span);
             self.take_floors(vm, machine, joined);
-            for (name, used) in &machine.applications {
-                let known = self.applications.entry((vm.clone(), name.clone())).or_default();
-                known.take(used, &span);
-            }
         }
-        for record in &joined.records {
-            let Some(name) = &record.application else { continue };
-            let known = self.applications.get_mut(&(record.vm.clone(), name.clone()));
-            if let Some(known) = known {
-                known.count(record, &span);
-            }
-        }
-        for (key, traffic) in &joined.edges {
-            self.take_edge(key, traffic, &span);
-        }
+        self.take_applications(joined, &span);
+        self.take_edges(joined, &span);
         self.windows.insert(joined.from, folded(joined));
         while self.windows.len() > WINDOWS {
             self.windows.pop_first();
@@ -214,6 +203,21 @@ impl History {
     /// What is remembered of all edges, by key.
     pub fn edges(&self) -> impl Iterator<Item = (&EdgeKey, EdgeHistory<'_>)> {
         self.edges.iter().map(|(key, rings)| (key, self.edge_history(key, rings)))
+    }
+
+    /// What is remembered of each of the edges, which are in the order of their keys: they are walked
+    /// beside those that are remembered, not looked up one by one.
+    pub fn edges_of<'a, 'k>(
+        &'a self,
+        keys: impl IntoIterator<Item = &'k EdgeKey>,
+    ) -> Vec<Option<EdgeHistory<'a>>> {
+        let mut known = self.edges.iter().peekable();
+        let of = |wanted: &EdgeKey| {
+            while known.next_if(|(key, _)| *key < wanted).is_some() {}
+            let (key, rings) = known.next_if(|(key, _)| *key == wanted)?;
+            Some(self.edge_history(key, rings))
+        };
+        keys.into_iter().map(of).collect()
     }
 
     /// What is remembered of an application on a machine.
@@ -260,24 +264,8 @@ impl History {
         Slots::of(from, self.limits.window)
     }
 
-    fn edge_history<'a>(&'a self, key: &EdgeKey, rings: &'a EdgeRings) -> EdgeHistory<'a> {
-        let end = |party: &Party| party.vm().and_then(|vm| self.machines.get(vm));
-        let ends = [end(&key.client), end(&key.server)];
-        EdgeHistory::new(rings, ends, self.limits.window)
-    }
-
-    fn take_edge(&mut self, key: &EdgeKey, traffic: &crate::join::Traffic, span: &Span) {
-        for vm in [&key.client, &key.server].into_iter().filter_map(Party::vm) {
-            if let Some(machine) = self.machines.get_mut(vm) {
-                machine.was_watched_by_edge(traffic.watched, span);
-            }
-        }
-        if !self.edges.contains_key(key) && self.edges.len() >= self.limits.edges {
-            self.left_out.edges += 1;
-            return;
-        }
-        self.edges.entry(key.clone()).or_default().take(traffic, span);
-        self.look_at_counts(key, span);
+    fn edge_history<'a>(&'a self, key: &'a EdgeKey, rings: &'a EdgeRings) -> EdgeHistory<'a> {
+        EdgeHistory::new(rings, key, &self.machines, self.limits.window)
     }
 
     fn take_floors(&mut self, vm: &VmId, machine: &crate::join::JoinedMachine, joined: &Joined) {

@@ -37,6 +37,7 @@ use common::{
     mix::EffectiveMix,
     units::{Bytes, Millicores},
 };
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use self::frequency::{StorageEdge, StorageOperation};
@@ -314,13 +315,13 @@ pub fn infer(recent: &[impl Borrow<Joined>], context: &Context<'_>) -> Findings 
     let dependencies = dependencies::dependencies(&held, context);
     let (grouping, mut told) =
         groups::groups((&held, &dependencies), present, context.former, context);
-    let mut ties = Ties::of((&held, &grouping), present, context);
+    let ties = Ties::of((&held, &grouping), present, context);
     let machines = measured::measured(&recent, context.policy.windows_needed);
-    let standings = machines.iter().map(|machine| {
-        let standing = standing::of(machine, present.to, &mut ties, context);
-        (machine.vm.clone(), standing)
-    });
-    let standings: BTreeMap<_, _> = standings.collect();
+    let standings = machines
+        .par_iter()
+        .map(|machine| (machine.vm.clone(), standing::of(machine, present.to, &ties, context)));
+    let standings: Vec<_> = standings.collect();
+    let standings = BTreeMap::from_iter(standings);
     let mut remarks = present.remarks.clone();
     remarks.append(&mut told);
     for standing in standings.values().filter(|standing| standing.has_agent) {
@@ -334,7 +335,7 @@ pub fn infer(recent: &[impl Borrow<Joined>], context: &Context<'_>) -> Findings 
         closed_at: present.to,
         windows: recent.iter().map(|joined| joined.window.clone()).collect(),
         machines: standings,
-        edges: held.iter().map(|edge| (edge.key.clone(), edge.edge(present))).collect(),
+        edges: held.par_iter().map(|edge| (edge.key.clone(), edge.edge(present))).collect(),
         dependencies,
         next_group: grouping.next,
         groups: grouping.groups,

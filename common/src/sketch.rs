@@ -135,13 +135,14 @@ fn bin_of(value: u64) -> Option<u32> {
     (value > 0).then(|| ((value as f64).ln() / gamma_ln()).ceil() as u32)
 }
 
-/// The middle of a bin, in the sense that it is off by the same share of either end.
+/// The value that stands for a bin: its middle, in the sense that it is off by the same share of either end.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "a float to u64 saturates, and nothing here is below nought"
 )]
-fn value_of(bin: u32) -> u64 {
+#[must_use]
+pub fn value_of(bin: u32) -> u64 {
     let upper = (f64::from(bin) * gamma_ln()).exp();
     (upper * (1.0 - RELATIVE_ERROR)).round() as u64
 }

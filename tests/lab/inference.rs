@@ -4,15 +4,17 @@
 #[path = "inference/memory.rs"]
 mod memory;
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use aggregator::{
     history::{History, Limits},
+    inference::Findings,
+    join::Joined,
     plan::{Limits as Search, Situation, plan_within},
     policy::{Policy, Scope},
 };
 
-use self::memory::resident;
+use self::memory::{highest, resident};
 use crate::{
     figure::{Failure, Row, Target, sizes},
     fleet::{Fleet, Shape, found::of_history, joined::window},
@@ -20,22 +22,39 @@ use crate::{
 
 /// Machines of the fleets.
 const SIZES: [usize; 4] = [100, 1_000, 10_000, 100_000];
-const APPLICATIONS: usize = 4;
-const EDGES: usize = 20;
+/// Besides what tells the watch how the machine is: five with it.
+pub const APPLICATIONS: usize = 4;
+/// Edges for each machine.
+pub const EDGES: usize = 20;
 /// Windows that are folded in before the one that is timed.
-const WINDOWS: u64 = 3;
+pub const WINDOWS: u64 = 3;
+/// Windows before it of a fleet that is known for long: all that dependencies look at, and more than all
+/// hours of a day.
+const LONG: u64 = 300;
+/// Machines that a fleet known for long has at most: a day of a larger one takes hours to make.
+const LONG_AT_MOST: usize = 1_000;
 /// Steps of search: as many at every size, so that it is the model that is timed and not the search.
 const STEPS: u64 = 200_000;
 
 /// What one size took.
-#[derive(Debug, Clone, Copy)]
-struct Took {
-    edges: f64,
-    take: f64,
-    infer: f64,
-    plan: f64,
-    /// Bytes resident for what the windows left behind.
-    history: f64,
+#[derive(Debug, Clone)]
+pub struct Took {
+    /// Edges of the window.
+    pub edges: f64,
+    /// Seconds for folding it in.
+    pub take: f64,
+    /// Seconds for inferring.
+    pub infer: f64,
+    /// Seconds for planning.
+    pub plan: f64,
+    /// Bytes resident for what the windows left behind, applications and machines among it.
+    pub history: f64,
+    /// Bytes of it that are the edges' own, their keys left out.
+    pub rings: f64,
+    /// Bytes resident at most while the window was thought about, besides what was there before.
+    pub thought: f64,
+    /// What was found.
+    pub findings: Findings,
 }
 
 /// Takes the figure.
@@ -47,61 +66,92 @@ pub fn measure() -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     let mut taken: Vec<(usize, Took)> = Vec::new();
     for machines in sizes(&SIZES)? {
-        let took = of_size(machines)?;
-        let row =
-            |what: &str, value, unit| Row::new(format!("{machines} machines: {what}"), value, unit);
-        let whole = row("folded in and inferred", took.take + took.infer, "s");
-        rows.push(row("edges", took.edges, "-"));
-        rows.push(match machines {
-            10_000 => whole.held_to(Target::AtMost(2.0)),
-            100_000 => whole.held_to(Target::AtMost(30.0)),
-            _ => whole,
-        });
-        rows.push(row("of it folded in", took.take, "s"));
-        rows.push(row("planned", took.plan, "s"));
-        let each = row("remembered, resident per edge", took.history / took.edges, "B");
-        // What a process needs anyhow outweighs the edges of a small fleet.
-        rows.push(if machines >= 1_000 { each.held_to(Target::AtMost(2048.0)) } else { each });
+        let mut took = of_size(machines, WINDOWS)?;
+        rows.extend(rows_of(machines, &took));
+        took.findings = Findings::default();
         taken.push((machines, took));
+        if (LONG_AT_MOST / 2..=LONG_AT_MOST).contains(&machines) {
+            let long = of_size(machines, LONG)?;
+            let row = |what: &str, value, unit| {
+                Row::new(format!("{machines} machines, {LONG} windows: {what}"), value, unit)
+            };
+            rows.push(row("folded in and inferred", long.take + long.infer, "s"));
+            rows.push(row("of it folded in", long.take, "s"));
+            let each = row("remembered, rings of an edge", long.rings / long.edges, "B");
+            rows.push(each.held_to(Target::AtMost(2048.0)));
+        }
     }
     rows.extend(growth(&taken));
     Ok(rows)
 }
 
-fn of_size(machines: usize) -> Result<Took, Failure> {
+fn rows_of(machines: usize, took: &Took) -> Vec<Row> {
+    let row =
+        |what: &str, value, unit| Row::new(format!("{machines} machines: {what}"), value, unit);
+    let whole = row("folded in and inferred", took.take + took.infer, "s");
+    let each = row("remembered, resident per edge", took.history / took.edges, "B");
+    vec![
+        row("edges", took.edges, "-"),
+        match machines {
+            10_000 => whole.held_to(Target::AtMost(2.0)),
+            100_000 => whole.held_to(Target::AtMost(30.0)),
+            _ => whole,
+        },
+        row("of it folded in", took.take, "s"),
+        row("planned", took.plan, "s"),
+        // What a process needs anyhow outweighs the edges of a small fleet.
+        if machines >= 1_000 { each.held_to(Target::AtMost(2048.0)) } else { each },
+        row("resident besides while it is thought about", took.thought / took.edges, "B per edge"),
+    ]
+}
+
+/// Folds in and infers a window of a fleet of that size, after so many before it.
+///
+/// # Errors
+///
+/// If the kernel does not say what memory is resident.
+pub fn of_size(machines: usize, windows: u64) -> Result<Took, Failure> {
     let fleet = Fleet::of(Shape::plain(machines, APPLICATIONS, EDGES));
     let policy = Policy::default();
-    let (catalogue, inventory) = (fleet.catalogue(), fleet.inventory());
     let mut history = History::new(Limits::of(&policy));
     let mut remembered = 0.0;
-    for number in 0..WINDOWS {
+    for number in 0..windows {
         let made = window(&fleet, number);
         let before = resident()?;
         history.take(&made);
         remembered += (resident()? - before).max(0.0);
     }
-    let windows = [window(&fleet, WINDOWS)];
+    let present = [window(&fleet, windows)];
+    let before = resident()?;
     let begun = Instant::now();
-    history.take(&windows[0]);
+    history.take(&present[0]);
     let take = begun.elapsed().as_secs_f64();
     let begun = Instant::now();
-    let findings = of_history(&windows, &history, (&catalogue, &policy));
+    let findings = of_history(&present, &history, (&fleet.catalogue(), &policy));
     let infer = begun.elapsed().as_secs_f64();
-    let (scope, busy) = (Scope::default(), std::collections::BTreeSet::new());
+    let thought = (highest()? - before).max(0.0);
+    let plan = planned(&fleet, &present[0], &findings, &policy);
+    let edges = present[0].edges.len() as f64;
+    let rings = history.edges().map(|(_, edge)| edge.room() as f64).sum();
+    Ok(Took { edges, take, infer, plan, history: remembered, rings, thought, findings })
+}
+
+/// Seconds that planning takes.
+fn planned(fleet: &Fleet, present: &Joined, findings: &Findings, policy: &Policy) -> f64 {
+    let (catalogue, inventory) = (fleet.catalogue(), fleet.inventory());
+    let (scope, busy) = (Scope::default(), BTreeSet::new());
     let situation = Situation {
-        now: windows[0].to,
-        findings: &findings,
+        now: present.to,
+        findings,
         inventory: &inventory,
         catalogue: &catalogue,
-        policy: &policy,
+        policy,
         scope: &scope,
         busy: &busy,
     };
     let begun = Instant::now();
     drop(plan_within(&situation, &Search::steps(STEPS, 1)));
-    let plan = begun.elapsed().as_secs_f64();
-    let edges = windows[0].edges.len() as f64;
-    Ok(Took { edges, take, infer, plan, history: remembered })
+    begun.elapsed().as_secs_f64()
 }
 
 /// By which power of the machines the time grows, between the least and the largest size that is

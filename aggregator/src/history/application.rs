@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     demand::DayDemand,
-    slots::{Span, WINDOWS, begin},
+    slots::{Resolution, Slots, Span, WINDOWS, begin},
 };
 use crate::join::{Outcome, Record, Used};
 
@@ -90,10 +90,25 @@ pub struct ApplicationHistory {
     /// Number of the week in which its demand was last aged.
     week: u64,
     last_seen: Timestamp,
+    /// 1970 if that is not known.
+    #[serde(default)]
+    first_seen: Timestamp,
+}
+
+/// What an application did over the last seven days, today among them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeekOfOperations<'a> {
+    /// How much of that time it is known.
+    pub over: Duration,
+    /// Operations by kind.
+    pub kinds: Vec<(&'a OperationKey, OperationCounts)>,
 }
 
 impl ApplicationHistory {
     pub(super) fn take(&mut self, used: &Used, span: &Span) {
+        if self.last_seen == Timestamp::default() || span.from < self.first_seen {
+            self.first_seen = span.from;
+        }
         self.last_seen = self.last_seen.max(span.to);
         self.turn_the_week(span.to);
         if used.seen == 0 {
@@ -160,16 +175,23 @@ impl ApplicationHistory {
         self.operations.iter().map(|(key, counted)| (key, counted.total))
     }
 
-    /// Operations of the last seven days up to the newest that shows any of that kind, by kind.
-    pub fn operations_of_week(&self) -> impl Iterator<Item = (&OperationKey, OperationCounts)> {
-        self.operations.iter().map(|(key, counted)| {
+    /// Operations of the seven days that end with that of the newest window, which is open from the one
+    /// moment to the other: all kinds over the same days.
+    #[must_use]
+    pub fn week(&self, (from, to): (Timestamp, Timestamp)) -> WeekOfOperations<'_> {
+        let last = Slots::of(from, Duration::from_secs(1)).day;
+        let first = (last + 1).saturating_sub(u32::try_from(OPERATION_DAYS).unwrap_or(u32::MAX));
+        let kinds = self.operations.iter().map(|(key, counted)| {
             let mut sum = OperationCounts::default();
-            for (_, day) in counted.days.iter() {
+            let days = counted.days.iter().filter(|(day, _)| (first..=last).contains(day));
+            for (_, day) in days {
                 sum.count = sum.count.saturating_add(day.count);
                 sum.bytes = sum.bytes.saturating_add(day.bytes);
             }
             (key, sum)
-        })
+        });
+        let begin = begin(first, Resolution::Day.length(Duration::ZERO));
+        WeekOfOperations { over: to.since(begin.max(self.first_seen)), kinds: kinds.collect() }
     }
 
     /// Records of kinds that found no room; anything above nought is a person's business.

@@ -1,7 +1,7 @@
 //! How demand spreads over the hours of the day, in constant room.
 
 use common::{
-    sketch::{NoSuchBin, Sketch},
+    sketch::{Sketch, value_of},
     units::{Bytes, Millicores},
 };
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ impl HourDemand {
     /// How many values of CPU it rests on, older ones counting less.
     #[must_use]
     pub fn values(&self) -> u64 {
-        self.cpu.0.iter().map(|(_, count)| u64::from(*count)).sum()
+        self.cpu.count()
     }
 }
 
@@ -132,10 +132,27 @@ impl Bins {
         self.0.retain(|(_, count)| *count > 0);
     }
 
+    fn count(&self) -> u64 {
+        self.0.iter().map(|(_, count)| u64::from(*count)).sum()
+    }
+
+    /// As [`Sketch::quantile`] tells it. There are dozens of quantiles for each application and window:
+    /// none of them is worth a sketch of its own.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of a count is a count"
+    )]
     fn quantile(&self, share: f64) -> Option<u64> {
-        let bins = self.0.iter().map(|(bin, count)| (u32::from(*bin), u64::from(*count)));
-        let sketch: Result<Sketch, NoSuchBin> = Sketch::from_parts(0, bins);
-        sketch.ok()?.quantile(share)
+        let last = self.count().checked_sub(1)?;
+        let rank = (share.clamp(0.0, 1.0) * last as f64).floor() as u64;
+        let mut below = 0;
+        let bin = self.0.iter().find(|(_, count)| {
+            below += u64::from(*count);
+            rank < below
+        });
+        bin.or(self.0.last()).map(|(bin, _)| value_of(u32::from(*bin)))
     }
 }
 

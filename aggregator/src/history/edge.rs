@@ -1,12 +1,12 @@
 //! One edge over windows, hours and days, in 2 KiB at most.
 
-use std::{num::NonZeroU64, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 
 use algorithms::{
     packed::{self, Pair},
     ring::Ring,
 };
-use common::clock::Timestamp;
+use common::{clock::Timestamp, id::VmId};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     slots::{DAYS, HOURS, Resolution, Span, WINDOWS, begin},
 };
 use crate::{
-    join::Traffic,
+    join::{EdgeKey, Party, Traffic},
     regularity::{Day, Estimate, Peak, Regularity, Watch},
 };
 
@@ -39,17 +39,19 @@ pub struct Counts {
 #[derive(Debug, Clone, Copy)]
 pub struct EdgeHistory<'a> {
     rings: &'a EdgeRings,
-    ends: [Option<&'a MachineHistory>; 2],
+    key: &'a EdgeKey,
+    machines: &'a BTreeMap<VmId, MachineHistory>,
     window: Duration,
 }
 
 impl<'a> EdgeHistory<'a> {
     pub(super) const fn new(
         rings: &'a EdgeRings,
-        ends: [Option<&'a MachineHistory>; 2],
+        key: &'a EdgeKey,
+        machines: &'a BTreeMap<VmId, MachineHistory>,
         window: Duration,
     ) -> Self {
-        Self { rings, ends, window }
+        Self { rings, key, machines, window }
     }
 
     /// The slots of that length, oldest first, up to the newest in which an end was watched: `None`
@@ -58,8 +60,20 @@ impl<'a> EdgeHistory<'a> {
     /// There are as many as the ring holds ([`WINDOWS`], [`HOURS`] or [`DAYS`]), or fewer if its ends
     /// are not known so long.
     pub fn slots(&self, resolution: Resolution) -> impl Iterator<Item = Option<Counts>> + 'a {
+        self.last_slots(resolution, resolution.held())
+    }
+
+    /// The newest of [`Self::slots`], as many as that.
+    pub fn last_slots(
+        &self,
+        resolution: Resolution,
+        most: usize,
+    ) -> impl Iterator<Item = Option<Counts>> + 'a {
         let (rings, length) = (self.rings, resolution.length(self.window));
-        watched_by_either(self.ends, resolution).map(move |(slot, watched)| {
+        let machines = self.machines;
+        let end = |party: &Party| party.vm().and_then(|vm| machines.get(vm));
+        let ends = [end(&self.key.client), end(&self.key.server)];
+        watched_by_either(ends, resolution, most).map(move |(slot, watched)| {
             let (connections, exchanges) = rings.get(resolution, slot);
             let watched = Duration::from_secs_f32(watched);
             let counts = Counts { from: begin(slot, length), connections, exchanges, watched };

@@ -211,21 +211,17 @@ impl MachineHistory {
     }
 }
 
-/// Slots in which either end was watched, oldest first, with the seconds of the end that was watched
-/// for longer; those in between that nobody watched have nought.
+/// Slots in which either end was watched, oldest first and `most` at most, with the seconds of the end
+/// that was watched for longer; those in between that nobody watched have nought.
 pub(super) fn watched_by_either<'a>(
     ends: [Option<&'a MachineHistory>; 2],
     resolution: Resolution,
+    most: usize,
 ) -> impl Iterator<Item = (u32, f32)> + 'a {
     let reaches = || ends.into_iter().flatten().filter_map(move |end| end.reach(resolution));
     let oldest = reaches().map(|(oldest, _)| oldest).min().unwrap_or(1);
     let newest = reaches().map(|(_, newest)| newest).max().unwrap_or(0);
-    let held = match resolution {
-        Resolution::Window => WINDOWS,
-        Resolution::Hour => HOURS,
-        Resolution::Day => DAYS,
-    };
-    let held = u32::try_from(held).unwrap_or(u32::MAX);
+    let held = u32::try_from(resolution.held().min(most)).unwrap_or(u32::MAX);
     let first = oldest.max((newest + 1).saturating_sub(held));
     (first..=newest).map(move |slot| {
         let seconds = ends.into_iter().flatten().filter_map(|end| end.second(resolution, slot));

@@ -1,43 +1,51 @@
 //! Looks into the counts of edges for what recurs, each once in a few, not all in the same window.
 
-use super::{History, Resolution, slots::Span};
+use std::{collections::BTreeMap, time::Duration};
+
+use common::id::VmId;
+
+use super::{
+    Resolution,
+    edge::{EdgeHistory, EdgeRings},
+    machine::MachineHistory,
+    slots::Span,
+};
 use crate::{
     join::{EdgeKey, Party},
     regularity::{Counts, Rings, TURN},
 };
 
-impl History {
-    /// Looks into the counts of an edge if it is its turn.
-    pub(super) fn look_at_counts(&mut self, key: &EdgeKey, span: &Span) {
-        let window = span.slots.window;
-        let is_its_turn = window % TURN == spread(key) % TURN;
-        let Some(rings) = self.edges.get(key) else { return };
-        if !rings.watch.wants_counts(window, is_its_turn) {
-            return;
-        }
-        let held = [Resolution::Window, Resolution::Hour, Resolution::Day]
-            .map(|resolution| self.counts(key, resolution));
-        let [windows, hours, days] = &held;
-        if let Some(rings) = self.edges.get_mut(key) {
-            let rings_held = Rings { windows, hours, days };
-            rings.watch.look_at_counts(window, &rings_held);
-        }
+/// Looks into the counts of an edge if it is its turn.
+pub(super) fn look_at_counts(
+    (key, rings): (&EdgeKey, &mut EdgeRings),
+    (machines, length): (&BTreeMap<VmId, MachineHistory>, Duration),
+    span: &Span,
+) {
+    let window = span.slots.window;
+    let is_its_turn = window % TURN == spread(key) % TURN;
+    if !rings.watch.wants_counts(window, is_its_turn) {
+        return;
     }
+    let [windows, hours, days] = {
+        let edge = EdgeHistory::new(rings, key, machines, length);
+        let of = |resolution: Resolution| counts(&edge, resolution, resolution.length(length));
+        [Resolution::Window, Resolution::Hour, Resolution::Day].map(of)
+    };
+    let held = Rings { windows: &windows, hours: &hours, days: &days };
+    rings.watch.look_at_counts(window, &held);
+}
 
-    /// The counts of an edge; the slot under way is not one yet.
-    fn counts(&self, key: &EdgeKey, resolution: Resolution) -> Counts {
-        let length = resolution.length(self.limits.window);
-        let mut held: Vec<_> =
-            self.edge(key).map(|edge| edge.slots(resolution).collect()).unwrap_or_default();
-        held.pop();
-        let connects = held.iter().flatten().any(|slot| slot.connections > 0);
-        let slots = held.iter().map(|slot| {
-            let slot = (*slot)?;
-            let count = if connects { slot.connections } else { slot.exchanges.unwrap_or(0) };
-            Some((count, slot.watched))
-        });
-        Counts { length, slots: slots.collect() }
-    }
+/// The counts of an edge; the slot under way is not one yet.
+fn counts(edge: &EdgeHistory<'_>, resolution: Resolution, length: Duration) -> Counts {
+    let mut held: Vec<_> = edge.slots(resolution).collect();
+    held.pop();
+    let connects = held.iter().flatten().any(|slot| slot.connections > 0);
+    let slots = held.iter().map(|slot| {
+        let slot = (*slot)?;
+        let count = if connects { slot.connections } else { slot.exchanges.unwrap_or(0) };
+        Some((count, slot.watched))
+    });
+    Counts { length, slots: slots.collect() }
 }
 
 /// A number that differs from edge to edge.
@@ -61,7 +69,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        history::Limits,
+        history::{History, Limits},
         join::{Joined, JoinedMachine, Traffic, Use},
         regularity::Evidence,
     };

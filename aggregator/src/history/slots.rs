@@ -35,6 +35,16 @@ impl Resolution {
             Self::Day => DAY,
         }
     }
+
+    /// How many slots are held at most.
+    #[must_use]
+    pub const fn held(self) -> usize {
+        match self {
+            Self::Window => WINDOWS,
+            Self::Hour => HOURS,
+            Self::Day => DAYS,
+        }
+    }
 }
 
 /// The slots that a window falls into, one of each length.

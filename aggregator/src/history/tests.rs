@@ -5,7 +5,7 @@ use common::{sketch::Sketch, units::Millicores};
 use super::*;
 use crate::{
     hypervisor::Allocation,
-    join::{JoinedMachine, Outcome, Record, Traffic, Use, Used},
+    join::{JoinedMachine, Outcome, Party, Record, Traffic, Use, Used},
 };
 
 const LENGTH: u64 = 300;
@@ -278,9 +278,51 @@ fn operations_are_summed_by_kind_and_the_week_apart_from_all_time() {
     let all: Vec<_> =
         db.operations().map(|(key, sum)| (key.outcome, sum.count, sum.bytes)).collect();
     assert_eq!(all, [(Outcome::Ok, 100, 409_600), (Outcome::Failed, 10, 40_960)]);
-    let week: Vec<_> = db.operations_of_week().map(|(_, sum)| sum.count).collect();
-    assert_eq!(week, [70, 7]);
+    let last = window(9 * 288);
+    let week = db.week((last.from, last.to));
+    assert_eq!(week.kinds.iter().map(|(_, sum)| sum.count).collect::<Vec<_>>(), [70, 7]);
+    assert_eq!(week.over.as_secs(), 6 * 86_400 + LENGTH);
     assert_eq!(db.kinds_left_out(), 0);
+}
+
+#[test]
+fn a_kind_that_was_not_seen_of_late_is_summed_over_the_same_days_as_the_others() {
+    let record = |operation: &str| Record {
+        key: "w/1".into(),
+        vm: vm("store"),
+        application: Some(name("db")),
+        operation: operation.into(),
+        target: "vda".into(),
+        size_class: None,
+        outcome: Outcome::Ok,
+        count: 1,
+        bytes: None,
+        source: "agent".into(),
+    };
+    let windows = (0..12).map(|day| {
+        let mut joined = window(day * 288);
+        let store = joined.machines.get_mut(&vm("store")).unwrap();
+        store.applications.insert(name("db"), used(100, 300));
+        joined.records = vec![record("read")];
+        if day < 8 {
+            joined.records.push(record("write"));
+        }
+        joined
+    });
+    let windows: Vec<_> = windows.collect();
+    let history = of(&windows);
+    let db = history.application(&vm("store"), &name("db")).unwrap();
+    let sums = |last: &Joined| -> Vec<u64> {
+        let week = db.week((last.from, last.to));
+        week.kinds.iter().map(|(_, sum)| sum.count).collect()
+    };
+    // Of the days 5 to 11, writes are on 5, 6 and 7.
+    assert_eq!(sums(&windows[11]), [7, 3]);
+    assert_eq!(sums(&window(30 * 288)), [0, 0]);
+    let young = of(&windows[..2]);
+    let young = young.application(&vm("store"), &name("db")).unwrap();
+    let over = young.week((windows[1].from, windows[1].to)).over;
+    assert_eq!(over.as_secs(), 86_400 + LENGTH, "no longer than it is known");
 }
 
 #[test]

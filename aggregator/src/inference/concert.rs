@@ -1,7 +1,7 @@
 //! Machines that work in concert, and so are never changed two at a time. Whom a tie joins, however
 //! faint, belongs together here: business groups, which are drawn closer, stand in `groups`.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use common::id::VmId;
 
@@ -9,7 +9,7 @@ use common::id::VmId;
 #[derive(Debug, Default)]
 pub(super) struct Concert<'a> {
     /// A tied machine's way towards the machine that stands for its group.
-    parents: BTreeMap<&'a VmId, &'a VmId>,
+    parents: HashMap<&'a VmId, &'a VmId>,
 }
 
 impl<'a> Concert<'a> {

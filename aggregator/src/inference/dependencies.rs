@@ -9,10 +9,11 @@
 //! All calls into an application are one series, so that the work grows with the edges and not with
 //! their pairs. What is found is held against chance over all pairs of the fleet at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{HashMap, HashSet};
 
 use algorithms::dependency::{self, INTERVALS_NEEDED};
 use common::id::{AppName, VmId};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, EdgeKey, edges::Held};
@@ -75,24 +76,16 @@ type Series = Vec<Option<f64>>;
 
 /// The dependency of every edge between two machines that is no infrastructure, in their order.
 pub(super) fn dependencies(held: &[Held<'_>], context: &Context<'_>) -> Vec<Dependency> {
-    let mut inbound: BTreeMap<(&VmId, &AppName), Series> = BTreeMap::new();
-    let callers = callers(held);
-    for edge in held.iter().filter(|edge| !edge.infrastructure) {
-        let Some(end) = edge.key.server.vm().zip(edge.key.server.application()) else { continue };
-        // What calls nobody depends on nobody.
-        if callers.contains(&end) {
-            add(inbound.entry(end).or_default(), series(edge.key, context.history));
-        }
-    }
-    let called = held.iter().filter(|edge| is_call(edge));
-    let mut found: Vec<Dependency> =
-        called.map(|edge| Dependency { edge: edge.key.clone(), follows: None }).collect();
-    for dependency in &mut found {
-        let client = &dependency.edge.client;
+    let causes = causes(held, context);
+    let called = held.par_iter().filter(|edge| is_call(edge));
+    let each = called.map(|edge| {
+        let client = &edge.key.client;
         let end = client.vm().zip(client.application());
-        let Some(cause) = end.and_then(|end| inbound.get(&end)) else { continue };
-        dependency.follows = follows(cause, &series(&dependency.edge, context.history));
-    }
+        let cause = end.and_then(|end| causes.get(&end));
+        let follows = cause.and_then(|cause| follows(cause, &series(edge, context.history)));
+        Dependency { edge: edge.key.clone(), follows }
+    });
+    let mut found: Vec<Dependency> = each.collect();
     let chances: Vec<f64> =
         found.iter().filter_map(|found| found.follows.map(|follows| follows.chance)).collect();
     let mut held = dependency::discoveries(&chances, FALSE_SHARE).into_iter();
@@ -102,28 +95,50 @@ pub(super) fn dependencies(held: &[Held<'_>], context: &Context<'_>) -> Vec<Depe
     found
 }
 
+/// An application on a machine.
+type End<'a> = (&'a VmId, &'a AppName);
+
+/// All calls into each application that calls others, as one series.
+fn causes<'a>(held: &[Held<'a>], context: &Context<'_>) -> HashMap<End<'a>, Series> {
+    let callers = callers(held);
+    let mut inbound: HashMap<End<'a>, Vec<&Held<'a>>> = HashMap::new();
+    for edge in held.iter().filter(|edge| !edge.infrastructure) {
+        let end = edge.key.server.vm().zip(edge.key.server.application());
+        // What calls nobody depends on nobody.
+        if let Some(end) = end.filter(|end| callers.contains(end)) {
+            inbound.entry(end).or_default().push(edge);
+        }
+    }
+    let sum = |(end, edges): (End<'a>, Vec<&Held<'_>>)| {
+        let mut sum = Series::new();
+        edges.into_iter().for_each(|edge| add(&mut sum, series(edge, context.history)));
+        (end, sum)
+    };
+    inbound.into_par_iter().map(sum).collect()
+}
+
 /// Applications that call others.
-fn callers<'a>(held: &[Held<'a>]) -> BTreeSet<(&'a VmId, &'a AppName)> {
+fn callers<'a>(held: &[Held<'a>]) -> HashSet<End<'a>> {
     let calls = held.iter().filter(|edge| is_call(edge));
     calls.filter_map(|edge| edge.key.client.vm().zip(edge.key.client.application())).collect()
 }
 
 /// Whether an edge makes its client depend on its server: from one machine of the inventory to another.
-fn is_call(edge: &Held<'_>) -> bool {
+pub(super) fn is_call(edge: &Held<'_>) -> bool {
     let ends = edge.key.client.vm().zip(edge.key.server.vm());
     !edge.infrastructure && ends.is_some_and(|(client, server)| client != server)
 }
 
 /// What an edge carried in the last windows that the history holds.
 #[expect(clippy::cast_precision_loss, reason = "counts of a window are few")]
-fn series(key: &EdgeKey, history: &History) -> Series {
-    let Some(edge) = history.edge(key) else { return Vec::new() };
+fn series(edge: &Held<'_>, history: &History) -> Series {
+    let Some(edge) = edge.known else { return Vec::new() };
     let length = history.limits().window;
     let Some(newest) = history.windows().next_back().map(|window| window.from) else {
         return Vec::new();
     };
     let mut series = vec![None; INTERVALS];
-    for counts in edge.slots(Resolution::Window).flatten() {
+    for counts in edge.last_slots(Resolution::Window, INTERVALS).flatten() {
         let back = newest.since(counts.from).as_millis() / length.as_millis().max(1);
         let at = usize::try_from(back).ok().and_then(|back| INTERVALS.checked_sub(back + 1));
         if let Some(slot) = at.and_then(|at| series.get_mut(at)) {

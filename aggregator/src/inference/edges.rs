@@ -2,12 +2,15 @@
 //! what it leads to serves the whole fleet.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{HashMap, HashSet},
+    iter::Peekable,
     net::IpAddr,
+    ops::Range,
     time::Duration,
 };
 
 use common::id::VmId;
+use rayon::prelude::*;
 
 use super::{
     Context, Edge, EdgeKey, Party, Rate, Regularity,
@@ -43,7 +46,7 @@ pub(super) struct Held<'a> {
     /// Most connections open on average, over all windows held.
     pub(super) ever_open: f64,
     /// What earlier windows left behind of it.
-    known: Option<EdgeHistory<'a>>,
+    pub(super) known: Option<EdgeHistory<'a>>,
     /// What it leads to serves the whole fleet, or what it comes from watches it.
     pub(super) infrastructure: bool,
 }
@@ -76,10 +79,10 @@ impl Held<'_> {
 
     /// As it is told.
     pub(super) fn edge(&self, present: &Joined) -> Edge {
-        let quiet = rate(0, exposure(present, self.key));
+        let quiet = || rate(0, exposure(present, self.key));
         let traffic = self.present;
         Edge {
-            connections: traffic.map_or(quiet, |traffic| {
+            connections: traffic.map_or_else(quiet, |traffic| {
                 corrected(traffic.opened, traffic.watched, traffic.detected)
             }),
             exchanges: traffic.and_then(|traffic| {
@@ -102,37 +105,93 @@ impl Held<'_> {
 /// The edges that carried anything in the windows held, in order of their keys. What only waited
 /// to be closed is no edge, and neither is an agent that asks for its own machine's health.
 pub(super) fn held<'a>(windows: &[&'a Joined], context: &Context<'a>) -> Vec<Held<'a>> {
-    let mut seen: BTreeMap<&EdgeKey, Vec<(usize, &Traffic)>> = BTreeMap::new();
-    for (index, window) in windows.iter().enumerate() {
-        for (key, traffic) in window.edges.iter().filter(|(_, traffic)| traffic.alive > 0) {
-            seen.entry(key).or_default().push((index, traffic));
-        }
-    }
-    let recent_from = windows.len().saturating_sub(context.policy.windows_needed);
-    let mut held = Vec::with_capacity(seen.len());
-    for (key, traffic) in seen {
-        let Some((last_index, last)) = traffic.last().copied() else { continue };
-        if is_health_check(key, &traffic, windows, context) {
-            continue;
-        }
-        let recent = || traffic.iter().filter(|(index, _)| *index >= recent_from);
-        let watched: Duration =
-            windows[recent_from..].iter().map(|window| exposure(window, key)).sum();
-        let most_open = |most: f64, (_, traffic): &(usize, &Traffic)| most.max(traffic.open_mean);
-        held.push(Held {
-            key,
-            present: (last_index + 1 == windows.len()).then_some(last),
-            last,
-            opened: traffic.iter().map(|(_, traffic)| traffic.opened).sum(),
-            recent: rate(recent().map(|(_, traffic)| events(traffic)).sum(), watched),
-            open_mean: recent().fold(0.0, most_open),
-            ever_open: traffic.iter().fold(0.0, most_open),
-            known: context.history.edge(key),
-            infrastructure: false,
-        });
-    }
+    let recent = windows.len().saturating_sub(context.policy.windows_needed)..windows.len();
+    let watched: Vec<HashMap<&VmId, Duration>> =
+        windows[recent.clone()].iter().map(|window| watched(window)).collect();
+    let shown = Shown::of(windows);
+    let known = context.history.edges_of(shown.edges.iter().map(|(key, _)| *key));
+    let each = shown.edges.par_iter().zip(known).filter_map(|((key, places), known)| {
+        let all = &shown.traffic[places.clone()];
+        let of_one = OfOne { key, all, known, windows };
+        of_one.held((recent.start, &watched), context)
+    });
+    let mut held: Vec<Held<'a>> = each.collect();
     mark_infrastructure(&mut held, windows.last().copied(), context);
     held
+}
+
+/// How long each machine's agent watched it.
+fn watched(window: &Joined) -> HashMap<&VmId, Duration> {
+    window.machines.iter().map(|(vm, machine)| (vm, machine.guest.watched)).collect()
+}
+
+/// All edges of the windows in the order of their keys, and what each carried by number of the window.
+#[derive(Default)]
+struct Shown<'a> {
+    edges: Vec<(&'a EdgeKey, Range<usize>)>,
+    traffic: Vec<(usize, &'a Traffic)>,
+}
+
+impl<'a> Shown<'a> {
+    /// Walks the windows side by side: each has its edges in order.
+    fn of(windows: &[&'a Joined]) -> Self {
+        let mut each: Vec<Peekable<_>> =
+            windows.iter().map(|window| window.edges.iter().peekable()).collect();
+        let mut shown = Self::default();
+        loop {
+            let next = each.iter_mut().filter_map(|edges| edges.peek().map(|(key, _)| *key)).min();
+            let Some(next) = next else { return shown };
+            let from = shown.traffic.len();
+            for (index, edges) in each.iter_mut().enumerate() {
+                if let Some((_, traffic)) = edges.next_if(|(key, _)| *key == next) {
+                    shown.traffic.push((index, traffic));
+                }
+            }
+            shown.edges.push((next, from..shown.traffic.len()));
+        }
+    }
+}
+
+/// One edge in all windows that show it.
+struct OfOne<'a, 'w> {
+    key: &'a EdgeKey,
+    all: &'w [(usize, &'a Traffic)],
+    known: Option<EdgeHistory<'a>>,
+    windows: &'w [&'a Joined],
+}
+
+impl<'a> OfOne<'a, '_> {
+    /// The edge; `None` if it carried nothing, or is an agent that asks for its own machine's health.
+    fn held(
+        &self,
+        (recent_from, watched): (usize, &[HashMap<&VmId, Duration>]),
+        context: &Context<'a>,
+    ) -> Option<Held<'a>> {
+        let alive = || self.all.iter().filter(|(_, traffic)| traffic.alive > 0);
+        let (last_index, last) = alive().next_back().copied()?;
+        if is_health_check(self.key, alive(), self.windows, context) {
+            return None;
+        }
+        let recent = || alive().filter(|(index, _)| *index >= recent_from);
+        let most_open = |most: f64, (_, traffic): &(usize, &Traffic)| most.max(traffic.open_mean);
+        let exposed = (recent_from..).zip(watched).map(|(index, watched)| {
+            let ends = [&self.key.client, &self.key.server].into_iter().filter_map(|end| end.vm());
+            let agents = ends.filter_map(|vm| watched.get(vm)).copied();
+            let own = self.all.iter().find(|(at, _)| *at == index);
+            agents.chain(own.map(|(_, traffic)| traffic.watched)).max().unwrap_or_default()
+        });
+        Some(Held {
+            key: self.key,
+            present: (last_index + 1 == self.windows.len()).then_some(last),
+            last,
+            opened: alive().map(|(_, traffic)| traffic.opened).sum(),
+            recent: rate(recent().map(|(_, traffic)| events(traffic)).sum(), exposed.sum()),
+            open_mean: recent().fold(0.0, most_open),
+            ever_open: alive().fold(0.0, most_open),
+            known: self.known,
+            infrastructure: false,
+        })
+    }
 }
 
 /// Connections and exchanges.
@@ -150,9 +209,9 @@ fn exposure(window: &Joined, key: &EdgeKey) -> Duration {
 
 /// Short connections from a machine to itself leave no trace of who opened them. Those to an
 /// application that its agent keeps, at the pace at which agents ask for health, are the agent's.
-fn is_health_check(
+fn is_health_check<'t, 'a: 't>(
     key: &EdgeKey,
-    traffic: &[(usize, &Traffic)],
+    mut traffic: impl Iterator<Item = &'t (usize, &'a Traffic)>,
     windows: &[&Joined],
     context: &Context<'_>,
 ) -> bool {
@@ -167,7 +226,7 @@ fn is_health_check(
     let period = context.policy.sample_period().as_secs_f64();
     vm == server
         && is_kept
-        && traffic.iter().all(|(_, traffic)| {
+        && traffic.all(|(_, traffic)| {
             let due = traffic.watched.as_secs_f64() / period;
             #[expect(clippy::cast_precision_loss, reason = "counts of a window are few")]
             let opened = traffic.opened as f64;
@@ -192,8 +251,8 @@ fn mark_infrastructure(held: &mut [Held<'_>], present: Option<&Joined>, context:
     let Some(present) = present else { return };
     let running = present.machines.values().filter(|m| m.power == Some(Power::On) && !m.on_trial);
     let most = running.count() as f64 * context.policy.shared_infrastructure_share;
-    let mut callers: BTreeMap<Place<'_>, BTreeSet<&VmId>> = BTreeMap::new();
-    let mut called: BTreeMap<Place<'_>, BTreeSet<&VmId>> = BTreeMap::new();
+    let mut callers: HashMap<Place<'_>, HashSet<&VmId>> = HashMap::new();
+    let mut called: HashMap<Place<'_>, HashSet<&VmId>> = HashMap::new();
     for edge in held.iter() {
         let EdgeKey { client, server, port } = edge.key;
         callers.entry(place(server, *port)).or_default().extend(client.vm());
@@ -202,8 +261,8 @@ fn mark_infrastructure(held: &mut [Held<'_>], present: Option<&Joined>, context:
     let is_many = |count: usize| count >= MACHINES_OF_INFRASTRUCTURE && count as f64 > most;
     for edge in held {
         let EdgeKey { client, server, port } = edge.key;
-        let callers = callers.get(&place(server, *port)).map_or(0, BTreeSet::len);
-        let called = called.get(&place(client, *port)).map_or(0, BTreeSet::len);
+        let callers = callers.get(&place(server, *port)).map_or(0, HashSet::len);
+        let called = called.get(&place(client, *port)).map_or(0, HashSet::len);
         let is_listed = server.vm().is_some_and(|vm| context.groups.is_shared(vm, *port));
         edge.infrastructure = is_listed || is_many(callers) || is_many(called);
     }

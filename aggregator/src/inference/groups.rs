@@ -9,7 +9,7 @@
 //! A group keeps its id as long as half of what it and its former self have is in both. Groups of one
 //! are told of only where the operator named them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use algorithms::{
     leiden::{self, Settings, Wishes},
@@ -18,7 +18,11 @@ use algorithms::{
 use common::id::{AppName, VmId};
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Findings, dependencies::Dependency, edges::Held};
+use super::{
+    Context, Findings,
+    dependencies::{Dependency, is_call},
+    edges::Held,
+};
 use crate::{grouping::GroupRules, join::Joined};
 
 /// A group of one window is the former one from this Jaccard index on.
@@ -100,12 +104,13 @@ fn graph<'a>(
 ) -> Graph<'a> {
     let is_there = |vm: &&VmId| present.machines.get(*vm).is_some_and(|machine| !machine.on_trial);
     let machines: Vec<&VmId> = present.machines.keys().filter(is_there).collect();
-    let number = |vm: &VmId| machines.binary_search(&vm).ok();
-    let strengths: BTreeMap<_, f64> =
-        dependencies.iter().map(|known| (&known.edge, known.strength())).collect();
+    let numbers: HashMap<&VmId, usize> =
+        machines.iter().enumerate().map(|(number, vm)| (*vm, number)).collect();
+    let number = |vm: &VmId| numbers.get(vm).copied();
     let mut ties = Vec::new();
-    for edge in held {
-        let Some(strength) = strengths.get(edge.key) else { continue };
+    // There is a dependency for each call, in their order.
+    for (edge, known) in held.iter().filter(|edge| is_call(edge)).zip(dependencies) {
+        let strength = known.strength();
         let ends = edge.key.client.vm().and_then(number).zip(edge.key.server.vm().and_then(number));
         if let Some((client, server)) = ends {
             ties.push((client, server, strength * edge.liveliness(context)));
@@ -259,7 +264,8 @@ fn reason(machines: &BTreeSet<VmId>, cohesion: Option<f64>, said: &Said<'_>) -> 
 fn take_applications(groups: &mut BTreeMap<usize, Group>, held: &[Held<'_>]) {
     let each =
         groups.iter().flat_map(|(label, group)| group.machines.iter().map(|vm| (vm, *label)));
-    let homes: BTreeMap<VmId, usize> = each.map(|(vm, label)| (vm.clone(), label)).collect();
+    let homes: HashMap<VmId, usize> = each.map(|(vm, label)| (vm.clone(), label)).collect();
+    let mut taken = HashSet::new();
     for edge in held.iter().filter(|edge| !edge.infrastructure) {
         let Some((client, server)) = edge.key.client.vm().zip(edge.key.server.vm()) else {
             continue;
@@ -268,7 +274,7 @@ fn take_applications(groups: &mut BTreeMap<usize, Group>, held: &[Held<'_>]) {
             homes.get(client).filter(|home| client != server && homes.get(server) == Some(*home));
         let Some(group) = home.and_then(|home| groups.get_mut(home)) else { continue };
         for party in [&edge.key.client, &edge.key.server] {
-            let end = party.vm().zip(party.application());
+            let end = party.vm().zip(party.application()).filter(|end| taken.insert(*end));
             group.applications.extend(end.map(|(vm, name)| (vm.clone(), name.clone())));
         }
     }

@@ -8,6 +8,7 @@ use common::{
     sketch::Sketch,
     units::{Bytes, Millicores},
 };
+use rayon::prelude::*;
 
 use super::Need;
 use crate::join::{Joined, JoinedMachine, Use};
@@ -24,7 +25,8 @@ pub(super) struct Measured<'a> {
 /// The machines of the last window, over all windows.
 pub(super) fn measured<'a>(windows: &[&'a Joined], needed: usize) -> Vec<Measured<'a>> {
     let Some(present) = windows.last().copied() else { return Vec::new() };
-    let each = present.machines.iter().map(|(vm, present)| Measured {
+    let machines: Vec<_> = present.machines.iter().collect();
+    let each = machines.into_par_iter().map(|(vm, present)| Measured {
         vm,
         present,
         windows: windows.iter().filter_map(|window| window.machines.get(vm)).collect(),

@@ -90,17 +90,16 @@ fn busiest<'a>(
     share: f64,
     quantile: impl Fn(&HourDemand, f64) -> Option<u64>,
 ) -> Option<Bounded> {
-    let of = hours.filter_map(|hour| {
-        let apart = (hour.values() / VALUES_AT_A_MOMENT).max(1);
-        #[expect(clippy::cast_precision_loss, reason = "values of a cycle are far below 2^52")]
-        let off = Z_95 * (share * (1.0 - share) / apart as f64).sqrt();
-        Some(Bounded {
-            value: quantile(hour, share)?,
-            lower: quantile(hour, (share - off).max(0.0))?,
-            upper: quantile(hour, (share + off).min(1.0))?,
-        })
-    });
-    of.max_by_key(|bounded| bounded.value)
+    let known = hours.filter_map(|hour| Some((quantile(hour, share)?, hour)));
+    let (value, hour) = known.max_by_key(|(value, _)| *value)?;
+    let apart = (hour.values() / VALUES_AT_A_MOMENT).max(1);
+    #[expect(clippy::cast_precision_loss, reason = "values of a cycle are far below 2^52")]
+    let off = Z_95 * (share * (1.0 - share) / apart as f64).sqrt();
+    Some(Bounded {
+        value,
+        lower: quantile(hour, (share - off).max(0.0))?,
+        upper: quantile(hour, (share + off).min(1.0))?,
+    })
 }
 
 const fn exactly(value: u64) -> Bounded {

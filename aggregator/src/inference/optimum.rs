@@ -8,7 +8,12 @@
 //! W is the lower Wilson bound of the share that succeeded (Wilson, JASA 1927), so that few
 //! operations prove little. Feasible is what fails no more often than a trial allows, by the upper
 //! bound, on a machine that did not run out of memory. Operations of which nobody saw how they went
-//! count as neither.
+//! count as neither, but work they were.
+//!
+//! What an application used is its kinds' by what they need: its memory is there for each of them, so
+//! each bears it whole; its CPU is spent by turns, so each bears its share of the work. An operation is
+//! work by itself and by the bytes it moves. So a kind that is frequent spreads the memory over more
+//! successes, and one that moves little gives more for the CPU.
 
 use std::{cmp::Ordering, collections::BTreeMap, time::Duration};
 
@@ -20,7 +25,7 @@ use common::{
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Need};
-use crate::{history::OperationCounts, join::Outcome};
+use crate::{history::WeekOfOperations, join::Outcome};
 
 /// Less than this, in cost units, is no cost but the noise of the figures it comes of.
 const LEAST_COST: f64 = 1e-6;
@@ -28,6 +33,9 @@ const LEAST_COST: f64 = 1e-6;
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// A GiB.
 const GIB: u64 = 1 << 30;
+/// Bytes whose moving is as much work as the operation itself: a page, which every layer below moves
+/// whole.
+const PAGE: f64 = 4096.0;
 
 /// One kind of operation over the cycle, and how much it gave for what it cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,52 +54,85 @@ pub struct Optimum {
     pub certainty: f64,
     /// Successes per second, over the part of the cycle that is held.
     pub per_second: f64,
-    /// What the application used, in cost units of the policy.
+    /// What it used, in cost units of the policy: the application's memory, and its share of the CPU.
     pub cost: f64,
     /// `certainty * per_second / cost`.
     pub utility: f64,
 }
 
 /// What one kind of operation came to.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Kind {
-    succeeded: OperationCounts,
+    succeeded: u64,
     failed: u64,
+    /// Bytes of those that succeeded.
+    bytes: u64,
+    /// All of its operations and bytes, whichever way they went, in operations that move nothing.
+    work: f64,
 }
 
-/// The optimum record of an application; `None` if nothing it did can be built on. `over` is how
-/// much of the cycle is held.
+/// The kinds of operations, by name and size.
+type Kinds<'a> = BTreeMap<(&'a str, Option<u32>), Kind>;
+
+/// What an application used, at the policy's prices.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    cpu: f64,
+    memory: f64,
+}
+
+/// The optimum record of an application; `None` if nothing it did can be built on.
 pub(super) fn optimum(
     vm: &VmId,
     name: &AppName,
     need: &Need,
-    over: Duration,
     context: &Context<'_>,
 ) -> Option<Optimum> {
     let history = context.history.application(vm, name)?;
+    let newest = context.history.windows().next_back()?;
     let ran_out_at = context.history.memory_floor(vm, Some(name)).map(|floor| floor.at);
-    let is_sound = ran_out_at.is_none_or(|at| history.last_seen().since(at) > WEEK);
-    // Operations are summed over a week.
-    let over = over.min(WEEK);
-    if !is_sound || over.is_zero() {
+    let is_sound = ran_out_at.is_none_or(|at| newest.to.since(at) > WEEK);
+    let week = history.week((newest.from, newest.to));
+    if !is_sound || week.over.is_zero() {
         return None;
     }
-    let mut kinds: BTreeMap<(&str, Option<u32>), Kind> = BTreeMap::new();
-    for (key, counts) in history.operations_of_week() {
+    let kinds = kinds(&week);
+    let most_failed = 1.0 - context.policy.trial_success_minimum;
+    best(&kinds, week.over, cost(need, context), most_failed)
+}
+
+fn kinds<'a>(week: &WeekOfOperations<'a>) -> Kinds<'a> {
+    let mut kinds = Kinds::new();
+    for (key, counts) in &week.kinds {
         let kind = kinds.entry((&*key.operation, key.size_class)).or_default();
+        kind.work += work(counts.count, counts.bytes);
         match key.outcome {
-            Outcome::Ok => kind.succeeded = counts,
+            Outcome::Ok => (kind.succeeded, kind.bytes) = (counts.count, counts.bytes),
             Outcome::Failed => kind.failed = counts.count,
             Outcome::Unknown => {}
         }
     }
-    let cost = cost(need, context).max(LEAST_COST);
-    let most_failed = 1.0 - context.policy.trial_success_minimum;
-    let each = kinds
-        .into_iter()
-        .map(|((operation, size_class), kind)| told(operation, size_class, kind, over, cost));
+    kinds
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a cycle are far below 2^52")]
+fn work(count: u64, bytes: u64) -> f64 {
+    count as f64 + bytes as f64 / PAGE
+}
+
+/// The feasible kind of most utility.
+fn best(kinds: &Kinds<'_>, over: Duration, cost: Cost, most_failed: f64) -> Option<Optimum> {
+    let all: f64 = kinds.values().map(|kind| kind.work).sum();
+    let each = kinds.iter().map(|((operation, size_class), kind)| {
+        let cost = cost.memory + cost.cpu * share(kind.work, all);
+        told((operation, *size_class), kind, over, cost.max(LEAST_COST))
+    });
     let feasible = each.filter(|(_, most)| *most <= most_failed).map(|(optimum, _)| optimum);
     feasible.filter(|optimum| optimum.succeeded > 0).max_by(better)
+}
+
+fn share(work: f64, all: f64) -> f64 {
+    if all > 0.0 { work / all } else { 0.0 }
 }
 
 /// More utility first; of equals the cheaper, then the one whose name comes first.
@@ -106,21 +147,20 @@ fn better(one: &Optimum, other: &Optimum) -> Ordering {
 /// A kind as an optimum, and the most of it that may fail.
 #[expect(clippy::cast_precision_loss, reason = "counts of a cycle are far below 2^52")]
 fn told(
-    operation: &str,
-    size_class: Option<u32>,
-    kind: Kind,
+    (operation, size_class): (&str, Option<u32>),
+    kind: &Kind,
     over: Duration,
     cost: f64,
 ) -> (Optimum, f64) {
-    let (succeeded, failed) = (kind.succeeded.count as f64, kind.failed as f64);
+    let (succeeded, failed) = (kind.succeeded as f64, kind.failed as f64);
     let certainty = of_share(succeeded, succeeded + failed).lower;
     let per_second = succeeded / over.as_secs_f64();
     let optimum = Optimum {
         operation: operation.to_owned(),
         size_class,
-        succeeded: kind.succeeded.count,
+        succeeded: kind.succeeded,
         failed: kind.failed,
-        bytes: kind.succeeded.bytes,
+        bytes: kind.bytes,
         certainty,
         per_second,
         cost,
@@ -131,62 +171,14 @@ fn told(
 
 /// What an application uses, at the policy's prices.
 #[expect(clippy::cast_precision_loss, reason = "costs are compared to three digits")]
-fn cost(need: &Need, context: &Context<'_>) -> f64 {
+fn cost(need: &Need, context: &Context<'_>) -> Cost {
     let memory = need.working_set_peak.unwrap_or(need.memory_peak);
     let gib = |bytes: Bytes| bytes.0 as f64 / GIB as f64;
-    need.cpu_mean.0 as f64 / 1000.0 * context.policy.cost_per_core
-        + gib(memory) * context.policy.cost_per_gib
+    Cost {
+        cpu: need.cpu_mean.0 as f64 / 1000.0 * context.policy.cost_per_core,
+        memory: gib(memory) * context.policy.cost_per_gib,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOUR: Duration = Duration::from_secs(3_600);
-
-    fn utility(succeeded: u64, failed: u64, cost: f64) -> f64 {
-        let succeeded = OperationCounts { count: succeeded, bytes: 0 };
-        told("write", None, Kind { succeeded, failed }, HOUR, cost).0.utility
-    }
-
-    #[test]
-    fn more_successes_or_less_cost_never_lower_it_and_failures_never_raise_it() {
-        for succeeded in [0, 1, 2, 10, 400, 100_000] {
-            for failed in [0, 1, 5, 300] {
-                let at = utility(succeeded, failed, 0.5);
-                assert!(utility(succeeded + 1, failed, 0.5) >= at, "{succeeded} {failed}");
-                assert!(utility(succeeded, failed + 1, 0.5) <= at, "{succeeded} {failed}");
-                assert!(utility(succeeded, failed, 0.4) >= at, "{succeeded} {failed}");
-            }
-        }
-    }
-
-    #[test]
-    fn of_equals_the_cheaper_is_better_and_then_the_first_by_name() {
-        let of = |operation: &str, cost, utility| Optimum {
-            operation: operation.to_owned(),
-            size_class: None,
-            succeeded: 1,
-            failed: 0,
-            bytes: 0,
-            certainty: 1.0,
-            per_second: 1.0,
-            cost,
-            utility,
-        };
-        assert_eq!(better(&of("a", 1.0, 2.0), &of("a", 1.0, 1.0)), Ordering::Greater);
-        assert_eq!(better(&of("a", 0.5, 1.0), &of("a", 1.0, 1.0)), Ordering::Greater);
-        assert_eq!(better(&of("a", 1.0, 1.0), &of("b", 1.0, 1.0)), Ordering::Greater);
-    }
-
-    #[test]
-    fn few_operations_prove_little() {
-        let most_failed = |succeeded, failed| {
-            let succeeded = OperationCounts { count: succeeded, bytes: 0 };
-            told("write", None, Kind { succeeded, failed }, HOUR, 1.0).1
-        };
-        assert!(most_failed(10, 0) > 0.2, "{}", most_failed(10, 0));
-        assert!(most_failed(1_000, 0) < 0.01);
-        assert!(most_failed(1_000, 30) > 0.03);
-    }
-}
+mod tests;

@@ -1,9 +1,6 @@
 //! Puts the claims about one machine together.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use common::{
     clock::Timestamp,
@@ -27,17 +24,17 @@ use crate::join::Joined;
 /// Who is tied to whom, by machine.
 pub(super) struct Ties<'a> {
     concert: Concert<'a>,
+    /// The machine that stands for the group of each machine.
+    roots: HashMap<&'a VmId, &'a VmId>,
     /// Group and machine of what plans under way touch.
     busy: BTreeSet<(&'a VmId, &'a VmId)>,
-    peers: BTreeMap<&'a VmId, BTreeSet<&'a str>>,
-    inbound: BTreeMap<&'a VmId, Vec<&'a Held<'a>>>,
-    outbound: BTreeMap<&'a VmId, Vec<&'a Held<'a>>>,
-    /// How much of the past the history holds.
-    held: Duration,
+    peers: HashMap<&'a VmId, BTreeSet<&'a str>>,
+    inbound: HashMap<&'a VmId, Vec<&'a Held<'a>>>,
+    outbound: HashMap<&'a VmId, Vec<&'a Held<'a>>>,
     /// The business group of each machine that has one.
-    business: BTreeMap<&'a VmId, u64>,
+    business: HashMap<&'a VmId, u64>,
     /// Machines in a business group of two or more.
-    in_company: BTreeSet<&'a VmId>,
+    in_company: HashSet<&'a VmId>,
 }
 
 impl<'a> Ties<'a> {
@@ -50,15 +47,17 @@ impl<'a> Ties<'a> {
         let in_company = business.iter().filter(|(_, group)| group.machines.len() > 1);
         let mut ties = Self {
             concert: Concert::default(),
+            roots: HashMap::new(),
             busy: BTreeSet::new(),
-            peers: BTreeMap::new(),
-            inbound: BTreeMap::new(),
-            outbound: BTreeMap::new(),
-            held: held_of_the_past(context),
+            peers: HashMap::new(),
+            inbound: HashMap::new(),
+            outbound: HashMap::new(),
             in_company: in_company.map(|(vm, _)| *vm).collect(),
             business: business.into_iter().map(|(vm, group)| (vm, group.id)).collect(),
         };
-        let name = |vm: &VmId| present.machines.get(vm).map(|machine| machine.name.as_str());
+        let names: HashMap<&VmId, &str> =
+            present.machines.iter().map(|(vm, machine)| (vm, machine.name.as_str())).collect();
+        let name = |vm: &VmId| names.get(vm).copied();
         for edge in held {
             if let Some(client) = edge.key.client.vm() {
                 ties.outbound.entry(client).or_default().push(edge);
@@ -88,6 +87,9 @@ impl<'a> Ties<'a> {
         for vm in context.busy {
             ties.busy.insert((ties.concert.root(vm), vm));
         }
+        for vm in present.machines.keys() {
+            ties.roots.insert(vm, ties.concert.root(vm));
+        }
         ties
     }
 }
@@ -96,7 +98,7 @@ impl<'a> Ties<'a> {
 pub(super) fn of<'a>(
     machine: &Measured<'a>,
     now: Timestamp,
-    ties: &mut Ties<'a>,
+    ties: &Ties<'a>,
     context: &Context<'a>,
 ) -> Standing {
     let none = BTreeSet::new();
@@ -105,7 +107,7 @@ pub(super) fn of<'a>(
     let participating =
         predicates::participating(machine, &active, (peers, ties.in_company.contains(machine.vm)));
     let trusted = predicates::trusted(machine, context);
-    let group = ties.concert.root(machine.vm);
+    let group = ties.roots.get(machine.vm).copied().unwrap_or(machine.vm);
     let obstacle = predicates::obstacle(machine, &trusted, now, context).or_else(|| {
         let busy = busy_neighbour(machine.vm, group, &ties.busy);
         busy.then(|| "a plan under way touches a machine it works with".to_owned())
@@ -122,7 +124,7 @@ pub(super) fn of<'a>(
     let used = present.applications.iter();
     let needs = needs(machine, context);
     let optimum = needs.iter().filter_map(|(name, need)| {
-        Some((name.clone(), optimum::optimum(machine.vm, name, need, ties.held, context)?))
+        Some((name.clone(), optimum::optimum(machine.vm, name, need, context)?))
     });
     let mixes = needs
         .iter()
@@ -163,13 +165,6 @@ fn needs(machine: &Measured<'_>, context: &Context<'_>) -> BTreeMap<AppName, Nee
         (name, Need { profile, ..need })
     });
     each.collect()
-}
-
-/// How much of the past the history holds.
-fn held_of_the_past(context: &Context<'_>) -> Duration {
-    let mut windows = context.history.windows();
-    let Some(first) = windows.next() else { return Duration::ZERO };
-    windows.next_back().unwrap_or(first).to.since(first.from)
 }
 
 fn judged(machine: &Measured<'_>, calls: &Calls<'_>, context: &Context<'_>) -> (Claim, Chances) {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use aggregator::{
     hypervisor::Power,
-    inference::EdgeKey,
+    inference::{EdgeKey, Party},
     join::{Joined, JoinedMachine, Outcome, Record, Traffic, Use, Used},
 };
 use algorithms::packing::Random;
@@ -44,6 +44,10 @@ pub fn window(fleet: &Fleet, number: u64) -> Joined {
         (key, traffic)
     });
     let edges: BTreeMap<EdgeKey, Traffic> = edges.collect();
+    for (key, traffic) in &edges {
+        let ends = [(&key.client, "connect"), (&key.server, "answer")];
+        records.extend(ends.into_iter().filter_map(|(party, name)| call(party, name, traffic)));
+    }
     Joined {
         window: format!("w-{}", from.as_millis() / 1000).parse().unwrap(),
         from,
@@ -128,6 +132,25 @@ fn record(machine: &Machine, name: &AppName) -> Record {
         bytes: None,
         source: "agent".to_owned(),
     }
+}
+
+/// What one end of an edge did, as the join writes it down.
+fn call(party: &Party, operation: &str, traffic: &Traffic) -> Option<Record> {
+    let Party::Machine { vm, application } = party else { return None };
+    Some(Record {
+        key: traffic.records.first().cloned().unwrap_or_default(),
+        vm: vm.clone(),
+        application: application.clone(),
+        operation: operation.to_owned(),
+        target: "edge".to_owned(),
+        size_class: traffic
+            .bytes
+            .and_then(|bytes| bytes.checked_div(traffic.seen)?.checked_ilog2()),
+        outcome: Outcome::Ok,
+        count: traffic.seen,
+        bytes: traffic.bytes,
+        source: "agent".to_owned(),
+    })
 }
 
 fn traffic(

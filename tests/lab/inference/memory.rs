@@ -12,3 +12,14 @@ pub(super) fn resident() -> Result<f64, Failure> {
     let resident = status.vmrss.ok_or("the kernel does not say what memory is resident")?;
     Ok(resident as f64 * 1024.0)
 }
+
+/// Bytes resident at most so far.
+///
+/// # Errors
+///
+/// If the kernel does not say.
+pub(super) fn highest() -> Result<f64, Failure> {
+    let status = procfs::process::Process::myself()?.status()?;
+    let highest = status.vmhwm.ok_or("the kernel does not say what memory was resident")?;
+    Ok(highest as f64 * 1024.0)
+}
