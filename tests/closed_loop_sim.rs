@@ -120,7 +120,7 @@ async fn what_was_served_before_the_first_step_is_written_down_and_held_against(
 
     let entries = rig.entries(&plan.id).await;
     let served = entries.iter().find_map(|entry| match &entry.event {
-        Event::Baselined { served } => Some(served.clone()),
+        Event::Baselined { served, .. } => Some(served.clone()),
         _ => None,
     });
     let served = served.unwrap();

@@ -7,19 +7,26 @@
 //! have passed and still not enough count, it is unproven: the plan is led back, for what nobody
 //! can see working must not stay.
 
+mod predicted;
 mod served;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use common::{
     clock::Timestamp,
     id::{AppName, VmId},
 };
 
-pub use self::served::baseline;
 use self::served::held;
+pub use self::{
+    predicted::{compared, predicted},
+    served::baseline,
+};
 use crate::{
-    inference::{self, Context},
+    inference::{self, Context, Demand, Findings},
     join::{Joined, JoinedMachine},
     journal::{Measurement, Served},
     plan::{Plan, Step},
@@ -96,7 +103,28 @@ impl<'a> Audit<'a> {
             return None;
         }
         measurements.insert(0, self.healthy());
-        Some(Judgement::of(measurements, vec![format!("{} windows held", self.held.len())]))
+        let judgement =
+            Judgement::of(measurements, vec![format!("{} windows held", self.held.len())]);
+        Some(Judgement { used: self.used(&findings), ..judgement })
+    }
+
+    /// What each application used where it runs now; one that runs on several machines is left out, for
+    /// nobody can say which of them was predicted.
+    fn used(&self, findings: &Findings) -> BTreeMap<AppName, Demand> {
+        let mut used = BTreeMap::new();
+        let mut elsewhere = BTreeSet::new();
+        for (vm, wanted) in wanted(self.plan) {
+            let Some(standing) = findings.machines.get(&vm) else { continue };
+            for (name, need) in standing.needs.iter().filter(|(name, _)| wanted.contains(*name)) {
+                let cpu = need.cpu_95.unwrap_or(need.cpu_peak);
+                let memory = need.working_set_peak.unwrap_or(need.memory_peak);
+                if used.insert(name.clone(), Demand { cpu, memory }).is_some() {
+                    elsewhere.insert(name.clone());
+                }
+            }
+        }
+        used.retain(|name, _| !elsewhere.contains(name));
+        used
     }
 
     fn unproven(&self, needed: usize) -> Judgement {
@@ -111,7 +139,8 @@ impl<'a> Audit<'a> {
             threshold: format!("all, in {needed} windows"),
             passed: false,
         }];
-        Judgement { verdict: Verdict::Unproven, reasons: vec![reason], measurements }
+        let reasons = vec![reason];
+        Judgement { verdict: Verdict::Unproven, reasons, measurements, used: BTreeMap::new() }
     }
 
     fn healthy(&self) -> Measurement {

@@ -16,6 +16,7 @@
 //! and so does one that is older than all that are remembered one by one.
 
 mod application;
+mod corrections;
 mod demand;
 mod edge;
 mod fold;
@@ -38,6 +39,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     application::{ApplicationHistory, OperationCounts, OperationKey, UseSlot, WeekOfOperations},
+    corrections::{Compared, Correction, Corrections, Resource},
     demand::{DayDemand, HourDemand},
     edge::{Counts, EdgeHistory},
     machine::{Differences, HourUse, MachineHistory, Sides},
@@ -121,6 +123,8 @@ pub struct History {
     applications: BTreeMap<(VmId, AppName), ApplicationHistory>,
     machines: BTreeMap<VmId, MachineHistory>,
     floors: BTreeMap<(VmId, Option<AppName>), MemoryFloor>,
+    #[serde(default)]
+    corrections: Corrections,
     /// When what was not seen for a cycle was last forgotten.
     swept_at: Timestamp,
     left_out: LeftOut,
@@ -129,7 +133,7 @@ pub struct History {
 impl History {
     /// With nothing in it.
     #[must_use]
-    pub const fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits) -> Self {
         Self {
             limits,
             windows: BTreeMap::new(),
@@ -137,6 +141,7 @@ impl History {
             applications: BTreeMap::new(),
             machines: BTreeMap::new(),
             floors: BTreeMap::new(),
+            corrections: Corrections::default(),
             swept_at: Timestamp::from_millis(0),
             left_out: LeftOut { late_windows: 0, edges: 0 },
         }

@@ -45,7 +45,7 @@ use self::standing::Ties;
 pub use self::{
     dependencies::{Dependency, Follows, FollowsBy},
     groups::Group,
-    mixes::{Bounded, ConfigurationMix},
+    mixes::{Bounded, ConfigurationMix, Corrected},
     optimum::Optimum,
     roles::{Playing, Role},
 };

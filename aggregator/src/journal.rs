@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
+    history::{Compared, Resource},
     plan::{Phase, Plan},
     policy::Verdict,
 };
@@ -53,6 +54,18 @@ pub struct Served {
     pub open_mean: f64,
 }
 
+/// What an application was predicted to use before anything was changed: what trials and audits are
+/// held against to learn from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Predicted {
+    /// The application.
+    pub application: AppName,
+    /// Of which resource.
+    pub resource: Resource,
+    /// How much, without margin and former corrections.
+    pub amount: u64,
+}
+
 /// What was decided, asked for, or has happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -78,6 +91,9 @@ pub enum Event {
     Baselined {
         /// By application and port.
         served: Vec<Served>,
+        /// What the applications of the plan's machines were predicted to use.
+        #[serde(default)]
+        predicted: Vec<Predicted>,
     },
     /// We ask for a step.
     Asked {
@@ -101,6 +117,9 @@ pub enum Event {
         /// What it was decided from.
         #[serde(default)]
         measurements: Vec<Measurement>,
+        /// What it measured of what was predicted.
+        #[serde(default)]
+        compared: Vec<Compared>,
     },
     /// It cannot go on: all that was asked for is undone from here.
     Abandoned {
@@ -407,7 +426,8 @@ mod tests {
     }
 
     fn judged(step: usize, verdict: Verdict) -> Event {
-        Event::Judged { step, verdict, reasons: Vec::new(), measurements: Vec::new() }
+        let (reasons, measurements, compared) = (Vec::new(), Vec::new(), Vec::new());
+        Event::Judged { step, verdict, reasons, measurements, compared }
     }
 
     /// Approved, and the first `done` steps done.

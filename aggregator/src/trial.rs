@@ -9,7 +9,7 @@ mod measure;
 use std::collections::BTreeMap;
 
 use common::{
-    id::{NetworkId, VmId},
+    id::{AppName, NetworkId, VmId},
     mix::ApplicationMix,
 };
 use tokio::time::Instant;
@@ -19,6 +19,7 @@ use crate::{
     assembly::{ActError, Surroundings},
     guest::{GuestError, LastSeen},
     hypervisor::{Allocation, ProbeOrder, Telemetry},
+    inference::Demand,
     journal::Measurement,
     plan::{Plan, Step},
     policy::Verdict,
@@ -33,6 +34,9 @@ pub struct Judgement {
     pub reasons: Vec<String>,
     /// What it was decided from.
     pub measurements: Vec<Measurement>,
+    /// What each application used meanwhile, as far as that is known. Nothing is decided from it: it is what
+    /// predictions are held against.
+    pub used: BTreeMap<AppName, Demand>,
 }
 
 impl Judgement {
@@ -53,7 +57,7 @@ impl Judgement {
             reasons.push(format!("all {} measurements are right", measurements.len()));
         }
         reasons.extend(notes);
-        Self { verdict, reasons, measurements }
+        Self { verdict, reasons, measurements, used: BTreeMap::new() }
     }
 }
 

@@ -12,7 +12,7 @@ use common::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    journal::{Course, Entry, Event, Next, OutOfTurn, Served, Stage},
+    journal::{Course, Entry, Event, Next, OutOfTurn, Predicted, Served, Stage},
     plan::{Plan, Step},
     policy::Verdict,
 };
@@ -43,6 +43,8 @@ pub(super) struct Kept {
     pub(super) asked_at: Option<Timestamp>,
     pub(super) abandoned_at: Option<Timestamp>,
     pub(super) served: Option<Vec<Served>>,
+    /// What its applications were predicted to use.
+    pub(super) predicted: Vec<Predicted>,
     /// What the last trial or audit gave as its reasons.
     pub(super) reasons: Vec<String>,
     /// Something was asked for.
@@ -67,6 +69,7 @@ impl Kept {
             asked_at: None,
             abandoned_at: None,
             served: None,
+            predicted: Vec::new(),
             reasons: Vec::new(),
             has_begun: false,
             is_driven: false,
@@ -82,7 +85,10 @@ impl Kept {
         self.changed_at = entry.at;
         match &entry.event {
             Event::Approved { .. } => self.approved_at = Some(entry.at),
-            Event::Baselined { served } => self.served = Some(served.clone()),
+            Event::Baselined { served, predicted } => {
+                self.served = Some(served.clone());
+                self.predicted.clone_from(predicted);
+            }
             Event::Asked { .. } => {
                 self.has_begun = true;
                 self.asked_at = Some(entry.at);

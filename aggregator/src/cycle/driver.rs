@@ -72,7 +72,8 @@ impl Driver {
         if !before.has_begun && before.served.is_none() {
             let findings = Arc::clone(&self.shared.known().findings);
             let served = audit::baseline(&self.filed.plan, &findings);
-            return self.write(Event::Baselined { served }).await;
+            let predicted = audit::predicted(&self.filed.plan, &findings);
+            return self.write(Event::Baselined { served, predicted }).await;
         }
         if !before.course.is_begun() {
             self.write(Event::Asked { step: place }).await?;
@@ -97,9 +98,12 @@ impl Driver {
     }
 
     async fn judge(&self, place: usize, judgement: Judgement) -> Result<(), RepositoryError> {
-        let Judgement { verdict, reasons, measurements } = judgement;
+        let Judgement { verdict, reasons, measurements, used } = judgement;
+        let step = self.filed.plan.steps.get(place);
+        let is_trial = !matches!(step, Some(Step::Audit));
+        let compared = audit::compared(&self.filed.view().predicted, &used, is_trial);
         // What follows from it is found by the loop, as after a crash right here.
-        self.write(Event::Judged { step: place, verdict, reasons, measurements }).await
+        self.write(Event::Judged { step: place, verdict, reasons, measurements, compared }).await
     }
 
     async fn give_up_after(&self, step: &Step, verdict: Verdict) -> Result<(), RepositoryError> {

@@ -17,6 +17,7 @@ use super::{Cycle, CycleError, Settings, shared::Shared, windows::windows_held};
 use crate::{
     history::{History, Limits},
     join::{self, Joined},
+    journal::{Entry, Event},
     policy::Policy,
     repository::{Repository, RepositoryError, Snapshot, StoreError},
     window::SamplingWindow,
@@ -94,6 +95,24 @@ pub(super) async fn history(
     }
     info!(replayed, edges = history.edges().count(), "history taken up");
     Ok((history, newest.map_or_else(Timestamp::default, |(_, to)| to)))
+}
+
+/// Takes in what was judged since the history was kept last: the journals have it.
+pub(super) async fn correct(
+    history: &mut History,
+    repository: &Repository,
+) -> Result<(), RepositoryError> {
+    let mut judged = Vec::new();
+    for plan in repository.plans().await? {
+        for Entry { at, event } in repository.entries(&plan.id).await? {
+            if let Event::Judged { compared, .. } = event {
+                judged.push((at, compared));
+            }
+        }
+    }
+    judged.sort_by_key(|(at, _)| *at);
+    judged.iter().for_each(|(at, compared)| history.correct(*at, compared));
+    Ok(())
 }
 
 /// The last windows, as many as are held, oldest first. Those from before a longer absence are left

@@ -42,7 +42,8 @@ pub(super) async fn recover(setup: CycleSetup) -> Result<(Cycle, Steering), Cycl
     let findings = repository.latest_findings().await?.unwrap_or_default();
     guests.set_sampling(&settings.policy, &settings.catalogue);
     let started_at = clock.now();
-    let (history, kept_at) = memory::history(&repository, &settings.policy).await?;
+    let (mut history, kept_at) = memory::history(&repository, &settings.policy).await?;
+    memory::correct(&mut history, &repository).await?;
     let recent = Arc::new(memory::recent(&repository, &settings.policy, started_at).await?);
     let shared = Arc::new(Shared {
         repository,

@@ -143,6 +143,10 @@ impl Shared {
             return Err(cause.into());
         }
         filed.take(&entry)?;
+        if let Event::Judged { compared, .. } = &entry.event {
+            let mut history = self.history.write().unwrap_or_else(PoisonError::into_inner);
+            history.correct(entry.at, compared);
+        }
         let written = self.written.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(after_event) = &self.after_event {
             after_event(written);

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AppName, ApplicationHistory, BTreeMap, EdgeKey, EdgeRings, Folded, History, LeftOut, Limits,
-    MachineHistory, MemoryFloor, Timestamp, VmId,
+    AppName, ApplicationHistory, BTreeMap, Corrections, EdgeKey, EdgeRings, Folded, History,
+    LeftOut, Limits, MachineHistory, MemoryFloor, Timestamp, VmId,
 };
 
 /// Entries of one piece: of edges and applications some megabytes.
@@ -27,6 +27,8 @@ pub enum Part {
     },
     /// Memory that was too little.
     Floors(Vec<((VmId, Option<AppName>), MemoryFloor)>),
+    /// What trials and audits taught of predictions.
+    Corrections(Corrections),
     /// Edges.
     Edges(Vec<(EdgeKey, EdgeRings)>),
     /// Applications.
@@ -46,6 +48,7 @@ impl History {
         };
         std::iter::once(head)
             .chain(pieces(&self.floors).map(Part::Floors))
+            .chain(std::iter::once(Part::Corrections(self.corrections.clone())))
             .chain(pieces(&self.edges).map(Part::Edges))
             .chain(pieces(&self.applications).map(Part::Applications))
             .chain(pieces(&self.machines).map(Part::Machines))
@@ -75,6 +78,7 @@ impl History {
         match part {
             Part::Head { .. } => {}
             Part::Floors(floors) => self.floors.extend(floors),
+            Part::Corrections(corrections) => self.corrections = corrections,
             Part::Edges(edges) => self.edges.extend(edges),
             Part::Applications(applications) => self.applications.extend(applications),
             Part::Machines(machines) => self.machines.extend(machines),

@@ -1,12 +1,22 @@
 //! The configuration mix of an application: what CPU and memory it needs to run nominally, how sure
 //! that is, and how its demand goes over the day.
+//!
+//! What the windows say is corrected by what trials and audits of the application measured: by the factor
+//! by which its predictions were off. The interval holds what the windows leave open and what the trials
+//! do, so that it closes with each trial.
 
 use algorithms::normal::Z_95;
-use common::id::{AppName, VmId};
+use common::{
+    id::{AppName, VmId},
+    units::{Bytes, Millicores},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{BUCKETS, Context, Demand, Need, Profile, opportunities::with_margin};
-use crate::{history::HourDemand, policy::Policy};
+use crate::{
+    history::{HourDemand, Resource},
+    policy::Policy,
+};
 
 /// CPU may be short for one moment in twenty; what waits is done a moment later.
 const CPU_SHARE: f64 = 0.95;
@@ -30,8 +40,17 @@ pub struct Bounded {
     pub upper: u64,
 }
 
+/// By how much trials and audits changed a figure.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Corrected {
+    /// Trials and audits; with none there is nothing to correct by.
+    pub trials: u32,
+    /// The factor; 1 without trials.
+    pub factor: f64,
+}
+
 /// What one application needs to run nominally, margin and all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct ConfigurationMix {
     /// CPU, in thousandths of a core.
     pub cpu: Bounded,
@@ -39,6 +58,15 @@ pub struct ConfigurationMix {
     pub memory: Bounded,
     /// Memory that was too little once, in bytes; `None` if it never ran out.
     pub memory_floor: Option<u64>,
+    /// What the windows alone say, without margin and correction: what trials are held against.
+    #[serde(default)]
+    pub demand: Demand,
+    /// What trials and audits changed of the CPU.
+    #[serde(default)]
+    pub cpu_corrected: Corrected,
+    /// What they changed of the memory.
+    #[serde(default)]
+    pub memory_corrected: Corrected,
 }
 
 /// How demand goes over the day; `None` until every hour is known, over days enough.
@@ -69,6 +97,9 @@ pub(super) fn mix(
     let memory = busiest(hours(), MEMORY_SHARE, |hour, share| hour.memory(share).map(|m| m.0));
     let peak = need.working_set_peak.unwrap_or(need.memory_peak);
     let memory = memory.unwrap_or_else(|| exactly(peak.0));
+    let demand = Demand { cpu: Millicores(cpu.value), memory: Bytes(memory.value) };
+    let (cpu, cpu_corrected) = corrected(cpu, name, Resource::Cpu, context);
+    let (memory, memory_corrected) = corrected(memory, name, Resource::Memory, context);
     let floor = context.history.memory_floor(vm, Some(name)).map(|floor| floor.memory.0);
     let least = floor.unwrap_or(0);
     let memory = Bounded {
@@ -80,7 +111,48 @@ pub(super) fn mix(
         cpu: padded(cpu, context.policy),
         memory: padded(memory, context.policy),
         memory_floor: floor,
+        demand,
+        cpu_corrected,
+        memory_corrected,
     }
+}
+
+/// A figure as trials correct it: on a scale of factors what the windows and what the trials leave open
+/// add up by their squares.
+fn corrected(
+    windows: Bounded,
+    name: &AppName,
+    resource: Resource,
+    context: &Context<'_>,
+) -> (Bounded, Corrected) {
+    let correction = context.history.corrections().of(name, resource);
+    let (off, error) = correction.told();
+    let corrected = Corrected { trials: correction.trials(), factor: off.exp() };
+    let value = as_float(windows.value) * off.exp();
+    let away = |bound: u64| {
+        let open = (as_float(bound.max(1)) / as_float(windows.value.max(1))).ln();
+        (open * open + (Z_95 * error).powi(2)).sqrt()
+    };
+    let bounded = Bounded {
+        value: whole(value),
+        lower: whole(value * (-away(windows.lower)).exp()),
+        upper: whole(value * away(windows.upper).exp()),
+    };
+    (bounded, corrected)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "three digits are told")]
+const fn as_float(amount: u64) -> f64 {
+    amount as f64
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an amount is none below zero, and a float to u64 saturates"
+)]
+fn whole(amount: f64) -> u64 {
+    amount.round() as u64
 }
 
 /// The quantile of the hour in which it is largest, bounded by the ranks between which the true one
@@ -118,12 +190,10 @@ mod tests {
         time::Duration,
     };
 
-    use common::units::{Bytes, Millicores};
-
     use super::*;
     use crate::{
         catalogue::Catalogue,
-        history::{History, Limits},
+        history::{Compared, History, Limits},
         join::{Joined, JoinedMachine, Used},
         policy::Scope,
     };
@@ -175,10 +245,23 @@ mod tests {
     }
 
     fn inferred<T>(hours: u64, ran_out_at: Option<u64>, ask: impl Fn(&Context<'_>) -> T) -> T {
+        after_trials(hours, ran_out_at, &[], ask)
+    }
+
+    fn after_trials<T>(
+        hours: u64,
+        ran_out_at: Option<u64>,
+        trials: &[Compared],
+        ask: impl Fn(&Context<'_>) -> T,
+    ) -> T {
         let policy = Policy { window_seconds: 3_600, ..Policy::default() };
         let mut history = History::new(Limits::of(&policy));
         for number in 0..hours {
             history.take(&hour(number, u64::from(ran_out_at == Some(number))));
+        }
+        for (number, compared) in (1..).zip(trials) {
+            let at = common::clock::Timestamp::from_millis(number);
+            history.correct(at, std::slice::from_ref(compared));
         }
         let (catalogue, scope) = (Catalogue::default(), Scope::default());
         ask(&Context {
@@ -226,6 +309,33 @@ mod tests {
     fn without_a_history_the_windows_held_count() {
         let need = Need { cpu_peak: Millicores(50), ..Need::default() };
         let mix = inferred(0, None, |c| mix(&vm(), &name(), &need, c));
-        assert_eq!((mix.cpu.lower, mix.cpu.value, mix.cpu.upper), (60, 60, 60));
+        assert_eq!((mix.cpu.value, mix.demand.cpu), (60, Millicores(50)));
+        // What nothing was tried of is known to a fifth or so.
+        assert!((38..45).contains(&mix.cpu.lower) && (85..92).contains(&mix.cpu.upper), "{mix:?}");
+    }
+
+    #[test]
+    fn what_trials_measured_moves_the_mix_and_closes_its_interval() {
+        let need = Need { cpu_peak: Millicores(1_000), ..Need::default() };
+        let after = |trials: usize| {
+            let compared = Compared {
+                application: name(),
+                resource: Resource::Cpu,
+                predicted: 1_000,
+                measured: 1_300,
+            };
+            after_trials(0, None, &vec![compared; trials], |c| mix(&vm(), &name(), &need, c))
+        };
+        let mut before = after(0);
+        assert_eq!((before.cpu_corrected.trials, before.cpu.value), (0, 1_200));
+        for trials in 1..6 {
+            let now = after(trials);
+            assert!(now.cpu.value > before.cpu.value && now.cpu.value < 1_560, "{now:?}");
+            let width = |mix: &ConfigurationMix| as_float(mix.cpu.upper) / as_float(mix.cpu.lower);
+            assert!(width(&now) < width(&before), "{now:?} after {before:?}");
+            assert_eq!((now.cpu_corrected.trials as usize, now.demand), (trials, before.demand));
+            assert_eq!(now.memory, before.memory, "memory was not tried");
+            before = now;
+        }
     }
 }

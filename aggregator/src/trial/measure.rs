@@ -1,12 +1,19 @@
 //! The figures of a trial, and what each is held against. Unknown is `None`, never zero.
 
-use common::{mix::ApplicationMix, units::figure};
+use std::collections::BTreeMap;
+
+use common::{
+    id::AppName,
+    mix::ApplicationMix,
+    units::{Millicores, figure},
+};
 
 use super::Judgement;
 use crate::{
     assembly::names,
     guest::LastSeen,
     hypervisor::{Allocation, ProbeOrder, ProbeResult, Telemetry},
+    inference::Demand,
     journal::Measurement,
     policy::Policy,
 };
@@ -35,7 +42,25 @@ impl Seen<'_> {
         self.use_of_what_is_given(policy, &mut measurements);
         self.never_more_than_before(&mut measurements);
         self.killed(&mut measurements, &mut notes);
-        Judgement::of(measurements, notes)
+        Judgement { used: self.used(), ..Judgement::of(measurements, notes) }
+    }
+
+    /// What each application of the clone used, by its agent: CPU on average over the trial, and the
+    /// memory it works with.
+    fn used(&self) -> BTreeMap<AppName, Demand> {
+        let (Some(before), Some(after)) = &self.guest else { return BTreeMap::new() };
+        let span = after.received_at.since(before.received_at).as_millis();
+        let span = u64::try_from(span).unwrap_or(u64::MAX);
+        if span < SHORTEST_MS {
+            return BTreeMap::new();
+        }
+        let former = &before.observation.applications;
+        let each = after.observation.applications.iter().filter_map(|(name, now)| {
+            let used = now.cpu_ms.checked_sub(former.get(name)?.cpu_ms)?;
+            let cpu = Millicores(used.saturating_mul(1000) / span);
+            Some((name.clone(), Demand { cpu, memory: now.working_set.unwrap_or(now.resident) }))
+        });
+        each.collect()
     }
 
     fn answers(&self, policy: &Policy, into: &mut Vec<Measurement>) {

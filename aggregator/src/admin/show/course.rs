@@ -51,10 +51,10 @@ fn sentence(event: &Event, steps: &[String]) -> String {
         Event::Approved { by } => format!("approved by {by}"),
         Event::Rejected { by, reason } => format!("rejected by {by}{}", because(reason)),
         Event::Superseded { reason } => format!("superseded{}", because(reason)),
-        Event::Baselined { served } if served.is_empty() => {
+        Event::Baselined { served, .. } if served.is_empty() => {
             "baseline taken: nothing is served that could fall".to_owned()
         }
-        Event::Baselined { served } => {
+        Event::Baselined { served, .. } => {
             let served = served.iter().map(|served| {
                 let (name, port) = (&served.application, served.port);
                 format!("{name} on port {port} {:.2}/s", served.per_second)

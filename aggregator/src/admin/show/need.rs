@@ -2,18 +2,24 @@
 
 use common::wire::admin::v1;
 
-use crate::inference::{Bounded, ConfigurationMix, Optimum, Profile};
+use crate::inference::{Bounded, ConfigurationMix, Corrected, Optimum, Profile};
 
 pub(super) fn mix(mix: &ConfigurationMix) -> v1::ConfigurationMix {
     v1::ConfigurationMix {
         cpu_millicores: Some(bounded(mix.cpu)),
         memory_bytes: Some(bounded(mix.memory)),
         memory_floor_bytes: mix.memory_floor,
+        cpu_corrected: corrected(mix.cpu_corrected),
+        memory_corrected: corrected(mix.memory_corrected),
     }
 }
 
 const fn bounded(Bounded { value, lower, upper }: Bounded) -> v1::Bounded {
     v1::Bounded { value, lower, upper }
+}
+
+fn corrected(Corrected { trials, factor }: Corrected) -> Option<v1::Corrected> {
+    (trials > 0).then_some(v1::Corrected { trials, factor })
 }
 
 pub(super) fn optimum(optimum: &Optimum) -> v1::Optimum {

@@ -42,12 +42,20 @@ fn nominal(need: &v1::Need) -> [String; 7] {
             |bounded| format!("{} to {}", shown(Some(bounded.lower)), shown(Some(bounded.upper))),
         )
     };
+    let by_trials = |corrected: Option<v1::Corrected>| {
+        corrected.map_or_else(String::new, |v1::Corrected { trials, factor }| {
+            let s = if trials == 1 { "" } else { "s" };
+            format!(", x {factor:.2} by {trials} trial{s}")
+        })
+    };
     let floor = mix.memory_floor_bytes.map(|floor| format!(", never below {}", bytes(Some(floor))));
     [
         safe(&need.application),
-        cpu(value(mix.cpu_millicores)),
+        cpu(value(mix.cpu_millicores)) + &by_trials(mix.cpu_corrected),
         range(mix.cpu_millicores, cpu),
-        bytes(value(mix.memory_bytes)) + &floor.unwrap_or_default(),
+        bytes(value(mix.memory_bytes))
+            + &by_trials(mix.memory_corrected)
+            + &floor.unwrap_or_default(),
         range(mix.memory_bytes, bytes),
         day(&need.profile),
         need.optimum.as_ref().map_or_else(|| "none yet".to_owned(), optimum),

@@ -1,0 +1,192 @@
+//! What trials and audits taught of predictions: by how much an application used more or less than its
+//! configuration mix had said, for each resource, wherever it ran.
+//!
+//! A prediction errs by a factor, so factors are what is remembered: their logarithms, as a normal law
+//! with what was to be expected before any trial. With each trial the factor is better known.
+
+use std::collections::BTreeMap;
+
+use common::{clock::Timestamp, id::AppName};
+use serde::{Deserialize, Serialize};
+
+use super::History;
+
+/// By how much a prediction is off before anything was tried, as the standard deviation of its logarithm:
+/// a fifth, which is what the margin of a mix is there for.
+const UNTRIED: f64 = 0.2;
+/// By how much single trials differ from each other, before there are enough of them to tell.
+const SCATTER: f64 = 0.2;
+/// Trials that this is worth.
+const SCATTER_TRIALS: f64 = 2.0;
+
+/// A resource that is predicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resource {
+    /// CPU, in thousandths of a core.
+    Cpu,
+    /// Memory, in bytes.
+    Memory,
+}
+
+/// A prediction beside what a trial or an audit measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compared {
+    /// Of which application.
+    pub application: AppName,
+    /// Of which resource.
+    pub resource: Resource,
+    /// What the windows alone had said, without margin and former corrections.
+    pub predicted: u64,
+    /// What it used.
+    pub measured: u64,
+}
+
+/// What is known of the factor by which predictions of one application and resource are off.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Correction {
+    /// Trials and audits it rests on.
+    trials: u32,
+    /// Sum of the logarithms of measured over predicted.
+    sum: f64,
+    /// Sum of their squares.
+    squares: f64,
+}
+
+impl Correction {
+    /// Trials and audits it rests on.
+    #[must_use]
+    pub const fn trials(&self) -> u32 {
+        self.trials
+    }
+
+    /// The logarithm of the factor, and its standard deviation.
+    #[must_use]
+    pub fn told(&self) -> (f64, f64) {
+        let n = f64::from(self.trials);
+        if self.trials == 0 {
+            return (0.0, UNTRIED);
+        }
+        let mean = self.sum / n;
+        let around = (self.squares - n * mean * mean).max(0.0);
+        let scatter = (SCATTER_TRIALS * SCATTER * SCATTER + around) / (SCATTER_TRIALS + n - 1.0);
+        let (before, tried) = ((UNTRIED * UNTRIED).recip(), n / scatter);
+        (mean * tried / (before + tried), (before + tried).recip().sqrt())
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a factor has three digits")]
+    fn take(&mut self, compared: &Compared) {
+        if compared.predicted == 0 || compared.measured == 0 {
+            return;
+        }
+        let off = (compared.measured as f64 / compared.predicted as f64).ln();
+        self.trials = self.trials.saturating_add(1);
+        self.sum += off;
+        self.squares += off * off;
+    }
+}
+
+/// All corrections.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Corrections {
+    /// When the last judgement was written down that is in them.
+    until: Timestamp,
+    each: BTreeMap<AppName, BTreeMap<Resource, Correction>>,
+}
+
+impl Corrections {
+    /// Of one application and resource.
+    #[must_use]
+    pub fn of(&self, application: &AppName, resource: Resource) -> Correction {
+        let known = self.each.get(application).and_then(|known| known.get(&resource));
+        known.copied().unwrap_or_default()
+    }
+}
+
+impl History {
+    /// Takes in what a judgement compared that was written down at `at`, once: judgements come in the order
+    /// in which they were written down, and those after a restart again. What was predicted or measured as
+    /// nought has no factor and is left out.
+    pub fn correct(&mut self, at: Timestamp, compared: &[Compared]) {
+        if at <= self.corrections.until {
+            return;
+        }
+        self.corrections.until = at;
+        for one in compared {
+            let known = self.corrections.each.entry(one.application.clone()).or_default();
+            known.entry(one.resource).or_default().take(one);
+        }
+    }
+
+    /// What was learned of predictions.
+    #[must_use]
+    pub const fn corrections(&self) -> &Corrections {
+        &self.corrections
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{Limits, Part};
+    use crate::policy::Policy;
+
+    fn compared(predicted: u64, measured: u64) -> Compared {
+        let application = "web".parse().unwrap();
+        Compared { application, resource: Resource::Cpu, predicted, measured }
+    }
+
+    fn at(number: u64) -> Timestamp {
+        Timestamp::from_millis(number)
+    }
+
+    fn after(measured: &[u64]) -> History {
+        let mut history = History::new(Limits::of(&Policy::default()));
+        for (number, measured) in (1..).zip(measured) {
+            history.correct(at(number), &[compared(100, *measured)]);
+        }
+        history
+    }
+
+    fn told(history: &History) -> (f64, f64) {
+        history.corrections().of(&"web".parse().unwrap(), Resource::Cpu).told()
+    }
+
+    #[test]
+    fn each_trial_brings_the_factor_nearer_and_makes_it_surer() {
+        let mut before = told(&after(&[]));
+        assert_eq!(before, (0.0, UNTRIED));
+        for trials in 1..12 {
+            let now = told(&after(&vec![150; trials]));
+            assert!(now.0 > before.0 && now.0 < 1.5_f64.ln(), "{now:?}");
+            assert!(now.1 < before.1, "{now:?} after {before:?}");
+            before = now;
+        }
+        assert!(before.0.exp() > 1.45, "{before:?}");
+    }
+
+    #[test]
+    fn trials_that_disagree_prove_less() {
+        let (alike, apart) = (told(&after(&[120; 6])), told(&after(&[60, 240, 60, 240, 60, 240])));
+        assert!(apart.1 > alike.1, "{apart:?} {alike:?}");
+    }
+
+    #[test]
+    fn a_judgement_counts_once_and_nought_is_no_factor() {
+        let mut history = after(&[150, 150]);
+        let before = history.clone();
+        history.correct(at(2), &[compared(100, 500)]);
+        assert_eq!(history, before);
+        history.correct(at(3), &[compared(0, 500), compared(100, 0)]);
+        assert_eq!(told(&history), told(&before));
+    }
+
+    #[test]
+    fn corrections_are_kept_and_a_history_kept_before_there_were_any_has_none() {
+        let history = after(&[150, 90]);
+        let parts: Vec<Part> = history.parts().collect();
+        assert_eq!(History::of_parts(parts.clone()).as_ref(), Some(&history));
+        let former = parts.into_iter().filter(|part| !matches!(part, Part::Corrections(_)));
+        assert_eq!(told(&History::of_parts(former).unwrap()), (0.0, UNTRIED));
+    }
+}
