@@ -211,7 +211,20 @@ impl Watch {
     #[must_use]
     pub const fn wants_counts(&self, window: u32, is_its_turn: bool) -> bool {
         let passed = window.saturating_sub(self.window);
-        passed > TURN || (passed > 0 && is_its_turn)
+        self.missed_its_turn(window) || (passed > 0 && is_its_turn)
+    }
+
+    /// Whether it was not seen at its turn.
+    #[must_use]
+    pub const fn missed_its_turn(&self, window: u32) -> bool {
+        self.window > 0 && window.saturating_sub(self.window) > TURN
+    }
+
+    /// Says that it was first seen in the window of that number: its turn comes.
+    pub const fn begin(&mut self, window: u32) {
+        if self.window == 0 {
+            self.window = window;
+        }
     }
 
     /// Looks into counts, in the window of that number.

@@ -5,6 +5,8 @@
 //! (Garwood, Biometrika 1936). It is exact for every n, nought among them: silence over a short time
 //! bounds a rate, it does not make it nought.
 
+use std::sync::OnceLock;
+
 use crate::normal::Z_95;
 
 /// From this shape on the Wilson-Hilferty approximation is right to eight digits.
@@ -19,9 +21,25 @@ pub struct Interval {
     pub upper: f64,
 }
 
+/// Counts whose intervals are worked out once: those of a window are few and come again and again.
+static KNOWN: [OnceLock<Interval>; 4096] = [const { OnceLock::new() }; 4096];
+
 /// The interval of the expected number of events where so many were counted.
 #[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what is no place of the table is none of a known count"
+)]
 pub fn of_count(events: f64) -> Interval {
+    let place = events as usize;
+    match KNOWN.get(place) {
+        Some(known) if place as f64 == events => *known.get_or_init(|| worked_out(events)),
+        _ => worked_out(events),
+    }
+}
+
+fn worked_out(events: f64) -> Interval {
     let lower = if events > 0.0 { gamma_quantile(events, Tail::Lower) } else { 0.0 };
     Interval { lower, upper: gamma_quantile(events + 1.0, Tail::Upper) }
 }

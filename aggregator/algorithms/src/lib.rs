@@ -8,6 +8,7 @@ pub mod dispersion;
 pub mod heavy;
 pub mod interval;
 pub mod leiden;
+pub mod nnls;
 pub mod normal;
 pub mod packed;
 pub mod packing;

@@ -30,6 +30,9 @@ const LOOKS_TRUSTED: f64 = 4.0;
 const SLACK: f64 = 0.95;
 /// Guesses that differ by less climb the same hill.
 const SAME_HILL: f64 = 0.005;
+/// Share of the gaps that are one look long from which on it is the looking that is regular: what comes at
+/// every look has no period of its own.
+const EVERY_LOOK: f64 = 0.75;
 /// With fewer events nothing is told: five gaps are the least that can be even by more than chance.
 pub const FEWEST_EVENTS: usize = 6;
 /// Later events alone are looked at beyond this many.
@@ -82,6 +85,9 @@ pub fn of_train(train: &Train<'_>, level: f64) -> Option<Period> {
         return None;
     }
     let gaps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    if comes_at_every_look(&gaps, train.resolution) {
+        return None;
+    }
     let even = gaps::false_alarm(&gaps, shortest, train.resolution);
     let in_step = coherence::false_alarm(&times, least);
     // Šidák: the smaller of two chances has two chances to be small.
@@ -105,6 +111,12 @@ pub fn of_train(train: &Train<'_>, level: f64) -> Option<Period> {
         is_trusted: seconds >= LOOKS_TRUSTED * train.resolution,
         method: if even < in_step { Method::Gaps } else { Method::Coherence },
     })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "gaps are at most 127")]
+fn comes_at_every_look(gaps: &[f64], resolution: f64) -> bool {
+    let at_once = gaps.iter().filter(|gap| **gap < 1.5 * resolution).count();
+    at_once as f64 >= EVERY_LOOK * gaps.len() as f64
 }
 
 /// The starts of bursts: what follows another within `shortest` is part of it. The latest ones,

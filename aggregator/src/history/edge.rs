@@ -162,6 +162,7 @@ impl EdgeRings {
     pub(super) fn take(&mut self, traffic: &Traffic, span: &Span) {
         let is_new = self.last_seen == Timestamp::default();
         self.first_seen = if is_new { span.from } else { self.first_seen.min(span.from) };
+        self.watch.begin(span.slots.window);
         self.last_seen = self.last_seen.max(span.to);
         self.counts_exchanges |= traffic.exchanges.is_some();
         let seen = Sum { connections: traffic.opened, exchanges: traffic.exchanges };
@@ -175,7 +176,11 @@ impl EdgeRings {
         let day =
             Day { number: span.slots.day, came: seen.connections.max(seen.exchanges.unwrap_or(0)) };
         self.watch.take(traffic.starts.len(), day);
-        self.watch.look(|| self.starts.iter(), span.sampled_every);
+    }
+
+    /// Looks into the moments of its connections.
+    pub(super) fn look_at_train(&mut self, sampled_every: Duration) {
+        self.watch.look(|| self.starts.iter(), sampled_every);
     }
 
     pub(super) const fn last_seen(&self) -> Timestamp {

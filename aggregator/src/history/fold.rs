@@ -11,7 +11,7 @@ use std::{
 use common::id::{AppName, VmId};
 use rayon::prelude::*;
 
-use super::{History, recurring::look_at_counts, slots::Span};
+use super::{History, recurring::look, slots::Span};
 use crate::join::{EdgeKey, Joined, Party, Record, Traffic, Used};
 
 /// What a window shows of one application.
@@ -54,7 +54,7 @@ impl History {
         let each = beside(&mut self.edges, joined.edges.iter(), order);
         each.into_par_iter().for_each(|(key, rings, (_, traffic))| {
             rings.take(traffic, span);
-            look_at_counts((key, rings), (machines, length), span);
+            look((key, rings), (machines, length), span);
         });
     }
 

@@ -1,4 +1,5 @@
-//! Looks into the counts of edges for what recurs, each once in a few, not all in the same window.
+//! Looks into edges for what recurs, each once in a few windows, not all in the same one: a window costs the same,
+//! whether all edges are new in it or none.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,14 +16,17 @@ use crate::{
     regularity::{Counts, Rings, TURN},
 };
 
-/// Looks into the counts of an edge if it is its turn.
-pub(super) fn look_at_counts(
+/// Looks into the connections and the counts of an edge if it is its turn.
+pub(super) fn look(
     (key, rings): (&EdgeKey, &mut EdgeRings),
     (machines, length): (&BTreeMap<VmId, MachineHistory>, Duration),
     span: &Span,
 ) {
     let window = span.slots.window;
     let is_its_turn = window % TURN == spread(key) % TURN;
+    if is_its_turn || rings.watch.missed_its_turn(window) {
+        rings.look_at_train(span.sampled_every);
+    }
     if !rings.watch.wants_counts(window, is_its_turn) {
         return;
     }

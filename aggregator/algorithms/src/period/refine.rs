@@ -2,7 +2,8 @@
 //!
 //! Newton's steps climb the hill of pairs a few cycles apart, then of pairs ever further apart for as long
 //! as those keep in step: a clock is known the better the longer it is watched, one whose jitter adds
-//! up is not.
+//! up is not. Where jitter is large, chance keeps some pairs far apart in step too. So the interval
+//! is at least that of the pairs up to where coherence fades, as it does if jitter adds up.
 
 use std::f64::consts::TAU;
 
@@ -17,6 +18,13 @@ const QUANTILE: f64 = 2.262;
 const FINEST: f64 = 1e-3;
 /// Standard deviations by which pairs must be in step at a distance for it to count.
 const IN_STEP: f64 = 4.0;
+/// The same of neighbours, of which there is one distance to choose from.
+const NEIGHBOURS_IN_STEP: f64 = 2.0;
+/// Share of the coherence of nearer pairs that farther ones must have for it not to fade.
+const KEPT: f64 = 0.8;
+
+/// Newton's steps to the top of a hill, from its side.
+const CLIMBED: usize = 4;
 
 /// The top of a hill.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,15 +38,26 @@ pub(super) struct Refined {
 }
 
 impl Refined {
-    /// The 95 % interval of the period, by the jackknife over stretches of the train: pairs share events, so
-    /// their scatter alone would tell too narrow a one.
+    /// The 95 % interval of the period: it holds those of all pairs that it rests on and of the nearer ones
+    /// that would tell it if jitter added up.
     pub(super) fn interval(&self, times: &[f64], resolution: f64) -> Interval {
+        let nearer = faded(times, self.seconds);
+        let mut half = self.half(times, resolution);
+        if nearer.reach < self.reach {
+            let off = (nearer.seconds - self.seconds).abs();
+            half = half.max(nearer.half(times, resolution) + off);
+        }
+        Interval { lower: (self.seconds - half).max(0.0), upper: self.seconds + half }
+    }
+
+    /// Half of the interval that its pairs tell, by the jackknife over stretches of the train: pairs share
+    /// events, so their scatter alone would tell too narrow a one.
+    fn half(&self, times: &[f64], resolution: f64) -> f64 {
         let slopes = slopes(times, self.seconds, (0.5, self.reach));
         let without = (0..PARTS).map(|part| self.seconds * slopes.whole(Some(part)).factor());
         // However even the events, each is known no better than that.
         let finest = resolution.max(FINEST) / self.reach;
-        let half = (QUANTILE * jackknife(&without.collect::<Vec<_>>())).max(finest);
-        Interval { lower: (self.seconds - half).max(0.0), upper: self.seconds + half }
+        (QUANTILE * jackknife(&without.collect::<Vec<_>>())).max(finest)
     }
 }
 
@@ -65,6 +84,11 @@ impl Slope {
     /// Standard deviations by which the pairs are in step.
     fn strength(&self) -> f64 {
         if self.pairs > 0.0 { self.step * (2.0 / self.pairs).sqrt() } else { 0.0 }
+    }
+
+    /// How closely the pairs are in step, 1 if wholly.
+    fn coherence(&self) -> f64 {
+        if self.pairs > 0.0 { self.step / self.pairs } else { 0.0 }
     }
 
     /// Newton's step: by which factor the period is off.
@@ -97,6 +121,28 @@ pub(super) fn refine(times: &[f64], (guess, cycles): (f64, f64)) -> Option<Refin
     }
     let strength = slopes(times, seconds, (0.5, reach)).whole(None).strength();
     (seconds.is_finite() && seconds > 0.0).then_some(Refined { seconds, strength, reach })
+}
+
+/// The period that a guess is refined to by the pairs up to where coherence fades.
+fn faded(times: &[f64], guess: f64) -> Refined {
+    let near = |seconds: f64, reach: f64| slopes(times, seconds, (0.5, reach)).whole(None);
+    let longest = times.last().copied().unwrap_or(0.0) / guess;
+    let (mut seconds, mut reach) = (guess, 1.5);
+    while reach < longest && near(seconds, reach).strength() < NEIGHBOURS_IN_STEP {
+        reach = reach * 2.0 + 0.5;
+    }
+    loop {
+        for _ in 0..CLIMBED {
+            seconds *= near(seconds, reach).factor();
+        }
+        let next = reach * 2.0 + 0.5;
+        let far = slopes(times, seconds, (reach, next)).whole(None);
+        let fades = far.coherence() < KEPT * near(seconds, reach).coherence();
+        if reach >= longest || fades || far.strength() < IN_STEP {
+            return Refined { seconds, strength: 0.0, reach };
+        }
+        reach = next;
+    }
 }
 
 /// What pairs say, by the stretches of the train that their two events lie in.

@@ -75,6 +75,15 @@ fn the_comb_of_the_looking_is_no_period() {
 }
 
 #[test]
+fn what_comes_at_every_look_has_the_period_of_the_looking_alone() {
+    let every_look: Vec<f64> = (0..100).map(|look| f64::from(look) * 15.0).collect();
+    assert_eq!(of(&every_look, 15.0), None);
+    let mut random = Random::new(9);
+    let nearly: Vec<f64> = every_look.into_iter().filter(|_| random.below(8) > 0).collect();
+    assert_eq!(of(&nearly, 15.0), None);
+}
+
+#[test]
 fn few_events_are_told_only_if_they_are_very_even() {
     let days: Vec<f64> = (0..6).map(|day| f64::from(day) * 86_400.0).collect();
     assert!((of(&days, 60.0).unwrap().seconds - 86_400.0).abs() < 60.0);
@@ -96,6 +105,36 @@ fn what_is_no_train_has_no_period() {
     assert_eq!(of(&[5.0; 100], 1.0), None);
     assert_eq!(of(&[f64::NAN; 100], 1.0), None);
     assert_eq!(of(&[f64::INFINITY, f64::MAX, 0.0, -1.0, f64::MIN, 3.0, 9.0], 1.0), None);
+}
+
+/// A normal value (Box & Muller).
+fn normal(random: &mut Random) -> f64 {
+    let radius = (-2.0 * (1.0 - random.share()).ln()).sqrt();
+    radius * (std::f64::consts::TAU * random.share()).cos()
+}
+
+/// What sleeps a period after each event, give or take a share of it: its jitter adds up.
+fn sleeper(seed: u64, period: f64, jitter: f64) -> Vec<f64> {
+    let mut random = Random::new(seed);
+    let mut at = 0.0;
+    (0..60)
+        .map(|_| {
+            at += period * (1.0 + jitter * normal(&mut random)).max(0.1);
+            at
+        })
+        .collect()
+}
+
+#[test]
+fn the_interval_holds_the_truth_of_what_sleeps_too_however_much_it_is_off() {
+    for jitter in [0.02, 0.1, 0.2] {
+        let told = (5000..5300).filter_map(|seed| of(&sleeper(seed, 900.0, jitter), 1.0));
+        let told: Vec<Period> = told.collect();
+        let holds = told.iter().map(|period| period.interval);
+        let holds = holds.filter(|told| told.lower <= 900.0 && 900.0 <= told.upper).count();
+        assert!(told.len() >= 290, "{jitter}: {} of 300 told", told.len());
+        assert!(holds * 100 >= told.len() * 93, "{jitter}: {holds} of {}", told.len());
+    }
 }
 
 #[test]
