@@ -33,11 +33,13 @@ use crate::{
 mod home;
 mod operator;
 mod programs;
+mod records;
 mod run;
 
 pub use home::{Home, HomeError, authority_of, fingerprint};
 pub use operator::{Operator, reachable, write_operator};
 pub use programs::{ProgramError, agent as agent_program, workload as workload_program};
+pub use records::{ExportError, export};
 pub use run::{StopSignals, opened, run};
 
 /// How long tasks have to end: a hypervisor call under way, the open commits.

@@ -52,6 +52,9 @@ pub(crate) enum Command {
     /// The store, while no aggregator works on it.
     #[command(subcommand)]
     Store(Store),
+    /// The records of the store, while no aggregator works on it.
+    #[command(subcommand)]
+    Records(Records),
     /// Operators' certificates.
     #[command(subcommand)]
     User(User),
@@ -123,6 +126,40 @@ pub(crate) enum Store {
         /// The fresh store's folder; it must not be there.
         out: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Records {
+    /// Writes windows as typed tables into a folder; `sinterctl records schema` tells what they hold.
+    Export {
+        /// The folder; it is made if it is not there, and none of the tables may be in it.
+        out: PathBuf,
+        /// How the tables are written.
+        #[arg(long, value_enum, default_value_t = TableFormat::Csv)]
+        format: TableFormat,
+        /// Only so many windows, the newest.
+        #[arg(long)]
+        last: Option<usize>,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TableFormat {
+    /// One record a line, its fields parted by commas.
+    Csv,
+    /// By columns, compressed.
+    Parquet,
+}
+
+impl From<TableFormat> for aggregator::tables::Format {
+    fn from(format: TableFormat) -> Self {
+        match format {
+            TableFormat::Csv => Self::Csv,
+            TableFormat::Parquet => Self::Parquet,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -7,7 +7,7 @@ use aggregator::{
     dev::DevError,
     hypervisor::namespace::NamespaceError,
     repository::StoreError,
-    service::{HomeError, ServiceError},
+    service::{ExportError, HomeError, ServiceError},
 };
 use thiserror::Error;
 
@@ -22,6 +22,8 @@ pub(crate) enum Failure {
     Home(#[from] HomeError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Export(#[from] ExportError),
     #[error(transparent)]
     Host(#[from] NamespaceError),
     #[error(transparent)]
@@ -39,6 +41,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Log(_) => 2,
+            Self::Export(ExportError::Running(_)) => 3,
             Self::Store(cause) | Self::Home(HomeError::Store(cause)) => of_store(cause),
             Self::Service(cause) | Self::Dev(DevError::Service(cause)) => of_service(cause),
             Self::Host(_) | Self::Dev(DevError::Machines(_)) => 5,

@@ -38,6 +38,7 @@ fn done(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Dev(dev) => online::dev(dev, arguments.log_format),
         Command::CheckConfig { config } => offline::check(config),
         Command::Store(store) => offline::store(store),
+        Command::Records(records) => offline::records(records),
         Command::User(user) => offline::user(user),
         Command::Authority(authority) => offline::authority(authority),
         Command::Completion { shell } => Ok(offline::completion(*shell)),

@@ -15,7 +15,7 @@ use clap::CommandFactory as _;
 use common::clock::{Clock as _, SystemClock};
 
 use crate::{
-    arguments::{Arguments, Authority, ConfigFile, Store, User},
+    arguments::{Arguments, Authority, ConfigFile, Records, Store, User},
     failure::Failure,
 };
 
@@ -77,6 +77,19 @@ fn row(table: Table, told: &SalvagedTable) -> String {
         (false, None) => "not known".to_owned(),
     };
     format!("{:16}{:>8}  {:>10}  {written}", table.to_string(), told.copied, told.unreadable)
+}
+
+/// Writes the records of the store to tables.
+pub(crate) fn records(command: &Records) -> Result<ExitCode, Failure> {
+    let Records::Export { out, format, last, config } = command;
+    let config = Config::read(&config.path)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Failure::Runtime)?;
+    let counts = runtime.block_on(service::export(&config.folder, out, (*format).into(), *last))?;
+    let told: Vec<String> =
+        counts.iter().map(|(table, count)| format!("{count} {table}")).collect();
+    line(&format!("{} written to {}", told.join(", "), out.display()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Issues an operator's certificate.
