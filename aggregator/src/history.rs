@@ -24,6 +24,7 @@ mod machine;
 mod moments;
 mod parts;
 mod recurring;
+mod sleepers;
 mod slots;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -60,7 +61,7 @@ use crate::{
 pub struct Limits {
     /// Length of a window, and so of the finest slots.
     pub window: Duration,
-    /// What no window showed for so long is forgotten.
+    /// What no window showed for so long is forgotten; of edges what tells months is kept longer.
     pub cycle: Duration,
     /// Edges that are remembered at most.
     pub edges: usize,
@@ -300,7 +301,7 @@ impl History {
         self.swept_at = now;
         let cycle = self.limits.cycle;
         let is_held = |last_seen: Timestamp| now.since(last_seen) <= cycle;
-        self.edges.retain(|_, known| is_held(known.last_seen()));
+        self.put_to_sleep(now);
         self.applications.retain(|_, known| is_held(known.last_seen()));
         self.machines.retain(|_, known| is_held(known.last_seen()));
     }

@@ -191,6 +191,12 @@ impl EdgeRings {
         self.windows = Ring::default();
     }
 
+    /// Lets go of what is past once nothing was seen of it for a cycle.
+    pub(super) fn sleep(&mut self) {
+        self.windows = Ring::default();
+        self.hours = Summed::default();
+    }
+
     fn get(&self, resolution: Resolution, slot: u32) -> (u64, Option<u64>) {
         let seen = match resolution {
             Resolution::Window => self.windows.get(slot).and_then(sum),

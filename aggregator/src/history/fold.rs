@@ -46,6 +46,10 @@ impl History {
         self.watch_ends(joined, span);
         let order = |key: &EdgeKey, (shown, _): &(&EdgeKey, &Traffic)| key.cmp(shown);
         let mut new = missing(&self.edges, joined.edges.iter(), order);
+        if self.make_room(span.to, new.len()) {
+            // One that was to wake may be among those forgotten.
+            new = missing(&self.edges, joined.edges.iter(), order);
+        }
         let room = self.limits.edges.saturating_sub(self.edges.len());
         self.left_out.edges += new.len().saturating_sub(room) as u64;
         new.truncate(room);

@@ -10,9 +10,9 @@ const TICK_MS: u64 = 250;
 /// Ticks that fit into two bytes. Where the moments reach further, over more than four hours, ticks are as
 /// many times longer as they must be: then the moments themselves lie minutes apart.
 const TICKS: u64 = 1 << 16;
-/// How often a tick is doubled at most: it is a minute then, and the moments reach over 48 days, longer
-/// than any ring.
-const DOUBLED_MOST: u32 = 8;
+/// How often a tick is doubled at most: it is eight minutes then, and the moments reach over a year, so
+/// that what comes by the month tells its period.
+const DOUBLED_MOST: u32 = 11;
 
 /// Up to [`HELD`] moments in order, the newest ones.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -99,9 +99,9 @@ mod tests {
     fn moments_out_of_reach_of_the_newest_go() {
         let mut moments = Moments::default();
         let day = 24 * 3_600_000;
-        moments.take(&of(&[day, 30 * day]));
-        moments.take(&of(&[60 * day]));
-        assert_eq!(moments.iter().collect::<Vec<_>>(), of(&[30 * day, 60 * day]));
+        moments.take(&of(&[64 * day, 320 * day]));
+        moments.take(&of(&[640 * day]));
+        assert_eq!(moments.iter().collect::<Vec<_>>(), of(&[320 * day, 640 * day]));
     }
 
     #[test]

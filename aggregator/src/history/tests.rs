@@ -10,7 +10,7 @@ use crate::{
 
 const LENGTH: u64 = 300;
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits {
         window: Duration::from_secs(LENGTH),
         cycle: Duration::from_secs(7 * 86_400),
@@ -26,12 +26,12 @@ fn name(name: &str) -> AppName {
     name.parse().unwrap()
 }
 
-fn key(port: u16) -> EdgeKey {
+pub(super) fn key(port: u16) -> EdgeKey {
     let party = |vm_name: &str| Party::Machine { vm: vm(vm_name), application: None };
     EdgeKey { client: party("web"), server: party("store"), port }
 }
 
-fn traffic(opened: u64, exchanges: Option<u64>, watched: u64) -> Traffic {
+pub(super) fn traffic(opened: u64, exchanges: Option<u64>, watched: u64) -> Traffic {
     Traffic { opened, exchanges, watched: Duration::from_secs(watched), ..Traffic::default() }
 }
 
@@ -46,7 +46,7 @@ fn used(cpu: u64, memory_mib: u64) -> Used {
 }
 
 /// Window number `number` with two machines, watched throughout.
-fn window(number: u64) -> Joined {
+pub(super) fn window(number: u64) -> Joined {
     let from = Timestamp::from_millis(number * LENGTH * 1_000);
     let machine = JoinedMachine {
         has_agent: true,
@@ -66,11 +66,11 @@ fn window(number: u64) -> Joined {
     }
 }
 
-fn with(number: u64, port: u16, traffic: Traffic) -> Joined {
+pub(super) fn with(number: u64, port: u16, traffic: Traffic) -> Joined {
     Joined { edges: [(key(port), traffic)].into(), ..window(number) }
 }
 
-fn of(windows: &[Joined]) -> History {
+pub(super) fn of(windows: &[Joined]) -> History {
     let mut history = History::new(limits());
     windows.iter().for_each(|window| history.take(window));
     history
@@ -208,8 +208,9 @@ fn what_was_not_seen_for_a_cycle_is_forgotten_but_not_the_memory_that_was_too_li
 
     history.take(&window(1_000 + 8 * 288));
 
-    assert!(history.edge(&key(1)).is_none());
     assert!(history.application(&vm("store"), &name("db")).is_none());
+    history.take(&window(1_000 + 230 * 288));
+    assert!(history.edge(&key(1)).is_none());
     let floor = |app: Option<&AppName>| history.memory_floor(&vm("store"), app).unwrap().memory;
     assert_eq!(floor(None), Bytes::mebi(512));
     assert_eq!(floor(Some(&name("db"))), Bytes::mebi(300));
