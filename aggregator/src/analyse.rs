@@ -10,6 +10,7 @@
 //! comes from a recording is not trusted: lines, machines and edges are bounded, and a bad line is
 //! named and left out.
 
+mod bitbrains;
 mod computing_hosts;
 mod exported;
 mod hours;

@@ -9,7 +9,7 @@ use common::units::Bytes;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::{Recording, Wanted, computing_hosts, exported, planetlab};
+use super::{Recording, Wanted, bitbrains, computing_hosts, exported, planetlab};
 use crate::{join::Joined, tables::TableError};
 
 /// How a recording is written.
@@ -24,6 +24,9 @@ pub enum Format {
     /// Lines of network, client, server, and `PORTpPROTOCOL-PACKETS` with commas; one file for each
     /// hour, in the order of their names.
     ComputingHosts,
+    /// A folder of `trace.parquet` and `meta.parquet`, or a text for each machine whose head begins with
+    /// `Timestamp [ms];`.
+    Bitbrains,
 }
 
 impl fmt::Display for Format {
@@ -32,6 +35,7 @@ impl fmt::Display for Format {
             Self::Exported => "exported",
             Self::Planetlab => "planetlab",
             Self::ComputingHosts => "computing-hosts",
+            Self::Bitbrains => "bitbrains",
         })
     }
 }
@@ -138,12 +142,14 @@ pub(super) fn read(
     let format = match wanted.format {
         Some(format) => format,
         None if exported::looks(path) => Format::Exported,
+        None if bitbrains::is_folder(path) => Format::Bitbrains,
         None => detected(path, &files)?,
     };
     match format {
         Format::Exported => exported::read(path, take),
         Format::Planetlab => planetlab::read(&files, wanted, take),
         Format::ComputingHosts => computing_hosts::read(&files, take),
+        Format::Bitbrains => bitbrains::read(path, &files, wanted, take),
     }
 }
 
@@ -185,6 +191,9 @@ fn detected(path: &Path, files: &[PathBuf]) -> Result<Format, AnalyseError> {
 }
 
 fn looks(line: &str) -> Option<Format> {
+    if bitbrains::looks(line) {
+        return Some(Format::Bitbrains);
+    }
     if computing_hosts::looks(line) {
         return Some(Format::ComputingHosts);
     }

@@ -60,6 +60,7 @@ fn understood(wanted: &Analyse) -> Result<Wanted, Failure> {
         Recorded::Exported => Format::Exported,
         Recorded::Planetlab => Format::Planetlab,
         Recorded::ComputingHosts => Format::ComputingHosts,
+        Recorded::Bitbrains => Format::Bitbrains,
     });
     Ok(Wanted { format, policy, memory: memory_of(&wanted.assume_memory)? })
 }

@@ -228,6 +228,8 @@ pub(crate) enum Recorded {
     Planetlab,
     /// Who talks to whom by hour: network, client, server and ports, parted by tabs.
     ComputingHosts,
+    /// CPU, memory, disk and network of machines by five minutes, as Bitbrains recorded them.
+    Bitbrains,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
