@@ -28,6 +28,8 @@ pub(super) struct Wanted<'a> {
     pub(super) user: Option<u32>,
     /// The unit that made it; `None` if not known.
     pub(super) unit: Option<&'a str>,
+    /// It waits for others. Its process is named by its port, so that it is looked for everywhere at once.
+    pub(super) listens: bool,
 }
 
 /// A process that may hold one.
@@ -120,40 +122,50 @@ impl Holders {
         living: &[Candidate<'_>],
         sockets_of: impl Fn(u32) -> io::Result<Vec<u32>>,
     ) {
-        let is_likely = likely(&missing);
-        let mut order: Vec<(bool, bool, Reverse<Option<u32>>, ProcessKey)> = living
-            .iter()
-            .filter(|candidate| {
-                // Those that were read and held nothing are not read again for what nobody seems to hold.
-                let found = self.read.get(&candidate.key);
-                !self.is_vain || found.is_none_or(|found| *found > 0)
-            })
-            .map(|candidate| {
-                let found = self.read.get(&candidate.key).copied();
-                (!is_likely(candidate), found.is_some(), Reverse(found), candidate.key)
-            })
-            .collect();
-        order.sort_unstable_by_key(|(unlikely, is_read, found, process)| {
-            (*unlikely, *is_read, *found, process.started_at, process.pid)
-        });
         let asked = missing.len();
+        let mut listeners = missing.values().filter(|wanted| wanted.listens).count();
         let mut touched: HashSet<u32> = HashSet::new();
-        for (_, _, _, process) in order {
+        for (is_skipped, process) in self.order(&missing, living) {
+            if missing.is_empty() || (is_skipped && listeners == 0) {
+                break;
+            }
             self.read.entry(process).or_default();
             for inode in self.read_one(process, &sockets_of) {
                 touched.insert(inode);
-                if process.pid != FIRST_PROCESS && missing.remove(&inode).is_some() {
+                if process.pid == FIRST_PROCESS {
+                    continue;
+                }
+                if let Some(found) = missing.remove(&inode) {
+                    listeners -= usize::from(found.listens);
                     self.read.insert(process, self.look);
                 }
-            }
-            if missing.is_empty() {
-                break;
             }
         }
         self.is_vain = missing.len() == asked;
         for inode in touched {
             self.by_inode.entry(inode).and_modify(Held::sort);
         }
+    }
+
+    /// The processes as they are to be read, likely ones first. Last come those that may be skipped: they were
+    /// read and held nothing, and are read again only for a listener while nobody seems to hold what is missing.
+    fn order(
+        &self,
+        missing: &HashMap<u32, Wanted<'_>>,
+        living: &[Candidate<'_>],
+    ) -> Vec<(bool, ProcessKey)> {
+        let is_likely = likely(missing);
+        let mut order: Vec<_> = living
+            .iter()
+            .map(|candidate| {
+                let found = self.read.get(&candidate.key).copied();
+                let is_skipped = self.is_vain && found == Some(0);
+                let rank = (is_skipped, !is_likely(candidate), found.is_some(), Reverse(found));
+                (rank, candidate.key)
+            })
+            .collect();
+        order.sort_unstable_by_key(|(rank, process)| (*rank, process.started_at, process.pid));
+        order.into_iter().map(|(rank, process)| (rank.0, process)).collect()
     }
 
     /// Notes what a process holds; gives what of it was asked for and not known of it.
@@ -217,7 +229,7 @@ mod tests {
     }
 
     fn wanted(inode: u32) -> Wanted<'static> {
-        Wanted { inode, user: None, unit: None }
+        Wanted { inode, user: None, unit: None, listens: false }
     }
 
     /// Processes with their sockets, and the order in which they were read.
@@ -344,6 +356,25 @@ mod tests {
             holders.update(&[wanted(inode)], &living, table.sockets_of());
             assert!(table.take_read().is_empty());
         }
+    }
+
+    #[test]
+    fn a_listener_is_found_at_once_though_nobody_holds_what_else_is_missing() {
+        let living: Vec<_> = (100..200).map(|pid| candidate(pid, pid.into())).collect();
+        let mut table = Table::default();
+        let mut holders = Holders::default();
+        holders.update(&[wanted(1)], &living, table.sockets_of());
+        table.sockets.insert(120, vec![3]);
+
+        let listener = Wanted { listens: true, ..wanted(3) };
+        holders.update(&[wanted(2), listener], &living, table.sockets_of());
+
+        assert_eq!(holders.of(3), [process(120, 120)]);
+        table.take_read();
+        holders.update(&[wanted(2), listener, wanted(4)], &living, table.sockets_of());
+        assert_eq!(table.take_read().len(), 100, "the last search was not vain");
+        holders.update(&[wanted(4), listener, wanted(5)], &living, table.sockets_of());
+        assert_eq!(table.take_read(), [120]);
     }
 
     #[test]

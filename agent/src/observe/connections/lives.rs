@@ -395,8 +395,9 @@ impl World {
         let after = self.take_told();
         let mut holders = Holders::default();
         let held = rows.iter().filter(|row| row.inode != 0);
-        let wanted: Vec<_> =
-            held.map(|row| Wanted { inode: row.inode, user: None, unit: None }).collect();
+        let wanted: Vec<_> = held
+            .map(|row| Wanted { inode: row.inode, user: None, unit: None, listens: false })
+            .collect();
         let candidates =
             APPLICATIONS.map(|(_, pid)| Candidate { key: process(pid), user: 0, unit: None });
         holders.update(&wanted, &candidates, |pid| {

@@ -89,7 +89,7 @@ impl Guest {
         let wanted: Vec<_> = rows
             .iter()
             .filter(|row| row.inode != 0)
-            .map(|row| Wanted { inode: row.inode, user: None, unit: None })
+            .map(|row| Wanted { inode: row.inode, user: None, unit: None, listens: false })
             .collect();
         let candidates =
             self.applications.keys().map(|key| Candidate { key: *key, user: 0, unit: None });

@@ -152,6 +152,7 @@ impl Talk {
                 inode: row.inode,
                 user: row.user,
                 unit: group_of(row).map(|group| group.name.as_str()),
+                listens: row.listens(ephemeral),
             })
             .collect();
         self.holders.update(&wanted, &population.candidates(), processes::sockets_of);
