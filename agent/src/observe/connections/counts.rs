@@ -282,6 +282,37 @@ fn a_refused_attempt_nobody_saw_is_the_one_that_was_told_or_has_no_port() {
 }
 
 #[test]
+fn a_refused_attempt_is_on_the_address_that_was_told_and_not_on_the_one_used_before() {
+    for (attempts, expected) in [
+        (vec![(21, "10.0.0.9:81", "10.0.0.6")], vec![("10.0.0.6", 81)]),
+        (vec![(20, "10.0.0.8:81", "10.0.0.6")], vec![("10.0.0.5", 0)]),
+        (
+            vec![(20, "10.0.0.9:81", "10.0.0.6"), (21, "10.0.0.9:82", "10.0.0.7")],
+            vec![("10.0.0.6", 81), ("10.0.0.7", 82)],
+        ),
+    ] {
+        let mut guest = guest();
+        guest.look(&[], 1);
+        guest.look(&[asking()], 2);
+        let refused = tcp("0.0.0.0:40001", Some("10.0.0.9:0"), ConnectionState::Closed, 0);
+        let end = |cookie| Ended { key: refused.key, cookie, traffic: Some(Traffic::default()) };
+        let openings = attempts.iter().map(|(pid, remote, local)| {
+            let local = Some(local.parse().unwrap());
+            Opening { local, ..opening(*pid, remote) }
+        });
+        let ended = (0..expected.len()).map(|at| end(90 + at as u64)).collect();
+        guest.hear(Told { ended, openings: openings.collect(), ..Told::default() });
+        guest.look(&[asking()], 3);
+
+        let flows = guest.flows();
+        let failed = flows.iter().filter(|(_, flow)| flow.failed == 1);
+        let found: Vec<_> = failed.map(|(key, _)| (key.local.to_string(), key.port)).collect();
+        let expected = expected.into_iter().map(|(local, port)| (local.to_owned(), port));
+        assert_eq!(found, expected.collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn what_the_kernel_forgot_was_cut_off_from_this_side() {
     let mut guest = guest();
     guest.look(&[], 1);

@@ -1,6 +1,6 @@
 //! Ends: those that were told, and sockets that are gone from the table without a word.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use common::{
     clock::Timestamp,
@@ -107,7 +107,7 @@ impl Connections {
         let Some(remote) = key.remote else { return };
         self.near.note(&key);
         if key.local.ip().is_unspecified()
-            && let Some(near) = self.near.of(remote.ip())
+            && let Some(near) = self.near_end(&key, remote.ip())
         {
             key.local.set_ip(near);
         }
@@ -152,6 +152,21 @@ impl Connections {
             if let Some(mut former) = lost {
                 former.end(&key, None, false, &mut self.books);
             }
+        }
+    }
+
+    /// From which address a connection went to `far` of which the kernel forgot that: the one that attempts
+    /// were told to go out from, else the one that was seen in use. Of several told the books say whose was
+    /// which.
+    fn near_end(&self, key: &ConnectionKey, far: IpAddr) -> Option<IpAddr> {
+        let told = match key.protocol {
+            Protocol::Tcp => self.books.openings.locals(far),
+            Protocol::Udp => BTreeSet::new(),
+        };
+        match (told.first(), told.len()) {
+            (Some(only), 1) => Some(*only),
+            (Some(_), _) => None,
+            (None, _) => self.near.of(far),
         }
     }
 

@@ -4,7 +4,7 @@
 //! seen of connections to the same far end before, if it leaves little doubt. Otherwise nobody is named.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
 };
 
@@ -128,6 +128,13 @@ impl Openings {
     pub(super) fn local(&self, far_end: SocketAddr, application: &AppName) -> Option<IpAddr> {
         let mut heard = self.by_far_end.get(&far_end)?.values();
         heard.find(|one| one.application.as_ref() == Some(application))?.local
+    }
+
+    /// The own addresses that attempts to `address` went out from which are not matched.
+    pub(super) fn locals(&self, address: IpAddr) -> BTreeSet<IpAddr> {
+        let of_address = self.by_far_end.iter().filter(|(end, _)| end.ip() == address);
+        let left = of_address.flat_map(|(_, heard)| heard.values()).filter(|one| one.count() > 0);
+        left.filter_map(|one| one.local).collect()
     }
 
     /// Far ends at `address` that attempts went to which are not matched.
