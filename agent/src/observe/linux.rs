@@ -22,12 +22,14 @@ mod processes;
 mod run_level;
 mod sockets;
 mod software;
+mod stack;
 mod talk;
 mod usage;
 
 pub use extent::{Extent, ExtentSource, LIMITS_FILE};
 pub use facts::Places;
 
+use counters::Asked;
 use facts::{FactsReader, Remarks};
 use processes::Units;
 use software::SoftwareReader;
@@ -129,6 +131,8 @@ impl Observe for LinuxObserver {
         });
         let own = processes::own(self.units);
         let applications = self.applications();
+        let (protocols, sums) = (talked.protocols, self.usage.sums());
+        let asked = Asked { kernel, protocols, sums, own: own.as_ref() };
         Ok(Observation {
             connections: talked.connections,
             flows: talked.flows,
@@ -138,7 +142,7 @@ impl Observe for LinuxObserver {
                 .rows(self.population.rows(|key| self.usage.moved(key)), &applications),
             services: inputs.services.with(&inputs.supervised),
             applications,
-            counters: counters::read(extent, kernel, self.usage.sums(), own.as_ref()),
+            counters: counters::read(extent, asked),
             facts: self.facts.read(extent, remarks, now),
             mix: inputs.mix.clone(),
             ..Observation::default()

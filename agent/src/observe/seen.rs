@@ -7,7 +7,9 @@ use std::{
 };
 
 use common::{
-    sample::{ConnectionKey, ConnectionReader, ConnectionState, DeviceUse, ProcessKey},
+    sample::{
+        ConnectionKey, ConnectionReader, ConnectionState, DeviceUse, ProcessKey, ProtocolCounters,
+    },
     units::Bytes,
 };
 
@@ -228,6 +230,8 @@ pub(super) struct Sockets {
     /// TCP connections that the kernel counted as opened from here or accepted here since boot; `None` if it
     /// does not say or counts those of other machines too.
     pub(super) counted: Option<u64>,
+    /// What the network stack counted besides, at the same moment.
+    pub(super) protocols: Option<ProtocolCounters>,
 }
 
 /// Reads the sockets of the guest. The portable one is netstat2's; a platform may have a better one.

@@ -1,6 +1,6 @@
 //! The guest's counters, as far as its extent makes them its own.
 //!
-//! Every file is read once per look. Network counters belong to the network namespace and are right in every
+//! Every file is read once per look; what the network stack counted was read right after the sockets were. Network counters belong to the network namespace and are right in every
 //! extent; CPU, load, pressure, memory and block devices belong to the kernel and are left unknown, or summed
 //! up from processes, where the kernel is not the guest's.
 
@@ -10,7 +10,7 @@ use common::{
     sample::{Counters, DiskCounters, InterfaceCounters, ProtocolCounters},
     units::Bytes,
 };
-use procfs::Current;
+use procfs::{Current, FromRead as _, net::InterfaceDeviceStatus};
 
 use super::{devices, extent::Extent, processes::Kernel};
 use crate::observe::seen::{Seen, Storage};
@@ -31,20 +31,29 @@ pub(in crate::observe) struct Sums {
     pub(in crate::observe) storage: Storage,
 }
 
-/// Reads the counters; `kernel` is what was asked of it in this look already.
-pub(in crate::observe) fn read(
-    extent: Extent,
-    kernel: Kernel,
-    sums: Sums,
-    own: Option<&Seen>,
-) -> Counters {
+/// What this look asked already.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::observe) struct Asked<'a> {
+    /// Of the kernel.
+    pub(in crate::observe) kernel: Kernel,
+    /// Of its network stack.
+    pub(in crate::observe) protocols: Option<ProtocolCounters>,
+    /// Of the processes.
+    pub(in crate::observe) sums: Sums,
+    /// Of the agent itself.
+    pub(in crate::observe) own: Option<&'a Seen>,
+}
+
+/// Reads the counters that were not asked yet.
+pub(in crate::observe) fn read(extent: Extent, asked: Asked<'_>) -> Counters {
+    let Asked { kernel, protocols, sums, own } = asked;
     let mut counters = match extent {
         Extent::Kernel => of_kernel(kernel),
         Extent::Processes { memory, .. } => of_processes(memory, sums),
     };
     counters.cpus = extent.cores(kernel.cores);
     counters.interfaces = interfaces();
-    counters.protocols = protocols();
+    counters.protocols = protocols;
     counters.agent_cpu_ms = own.map(|own| own.cpu_ms);
     counters.agent_resident = own.map(|own| own.resident);
     counters
@@ -98,12 +107,13 @@ fn pressure(path: &str) -> Option<u32> {
     Some(whole(share.parse::<f32>().ok()? * 100.0))
 }
 
-fn text(path: &str) -> Option<String> {
+/// The text of a file, if there is one.
+pub(super) fn text(path: &str) -> Option<String> {
     std::fs::read_to_string(path).ok()
 }
 
 /// The number that follows a name at the beginning of a line.
-fn value(text: &str, name: &str) -> Option<u64> {
+pub(super) fn value(text: &str, name: &str) -> Option<u64> {
     let mut values = text.lines().filter_map(|line| line.strip_prefix(name));
     let value = values.find(|value| value.starts_with([' ', '\t']))?;
     value.split_ascii_whitespace().next()?.parse().ok()
@@ -121,8 +131,10 @@ fn of_processes(memory: Option<Bytes>, sums: Sums) -> Counters {
 }
 
 fn interfaces() -> BTreeMap<String, InterfaceCounters> {
-    let Ok(devices) = procfs::net::dev_status() else { return BTreeMap::new() };
-    let counters = devices.into_iter().filter(|(name, _)| name != "lo").map(|(name, device)| {
+    let Ok(devices) = InterfaceDeviceStatus::from_file("/proc/thread-self/net/dev") else {
+        return BTreeMap::new();
+    };
+    let counters = devices.0.into_iter().filter(|(name, _)| name != "lo").map(|(name, device)| {
         let counters = InterfaceCounters {
             received_bytes: device.recv_bytes,
             sent_bytes: device.sent_bytes,
@@ -135,66 +147,6 @@ fn interfaces() -> BTreeMap<String, InterfaceCounters> {
         (name, counters)
     });
     counters.collect()
-}
-
-/// What the network stack counted, IPv4 and IPv6 together as far as the kernel counts them apart.
-fn protocols() -> Option<ProtocolCounters> {
-    let snmp = text("/proc/net/snmp")?;
-    let snmp6 = text("/proc/net/snmp6").unwrap_or_default();
-    let extended = text("/proc/net/netstat").unwrap_or_default();
-    Some(protocols_of(&snmp, &snmp6, &extended))
-}
-
-fn protocols_of(snmp: &str, snmp6: &str, extended: &str) -> ProtocolCounters {
-    let (ip, tcp) = (Table::of(snmp, "Ip:"), Table::of(snmp, "Tcp:"));
-    let (udp, icmp) = (Table::of(snmp, "Udp:"), Table::of(snmp, "Icmp:"));
-    let listen = Table::of(extended, "TcpExt:");
-    let both = |table: &Table<'_>, name: &str, of_6: &str| {
-        table.get(name).map(|count| count.saturating_add(value(snmp6, of_6).unwrap_or(0)))
-    };
-    let discarded = [("InDiscards", "Ip6InDiscards"), ("OutDiscards", "Ip6OutDiscards")];
-    let discarded = discarded.map(|(name, of_6)| both(&ip, name, of_6));
-    let counted = |name| tcp.get(name).unwrap_or(0);
-    ProtocolCounters {
-        tcp_active_opens: counted("ActiveOpens"),
-        tcp_passive_opens: counted("PassiveOpens"),
-        tcp_attempt_failures: counted("AttemptFails"),
-        tcp_resets: counted("EstabResets"),
-        tcp_segments_received: counted("InSegs"),
-        tcp_segments_sent: counted("OutSegs"),
-        tcp_segments_retransmitted: counted("RetransSegs"),
-        udp_datagrams_received: both(&udp, "InDatagrams", "Udp6InDatagrams").unwrap_or(0),
-        udp_datagrams_sent: both(&udp, "OutDatagrams", "Udp6OutDatagrams").unwrap_or(0),
-        ip_packets_received: both(&ip, "InReceives", "Ip6InReceives"),
-        ip_packets_sent: both(&ip, "OutRequests", "Ip6OutRequests"),
-        ip_packets_discarded: discarded[0].zip(discarded[1]).map(|(a, b)| a.saturating_add(b)),
-        tcp_established: tcp.get("CurrEstab"),
-        tcp_listen_overflows: listen.get("ListenOverflows"),
-        tcp_listen_drops: listen.get("ListenDrops"),
-        udp_errors: both(&udp, "InErrors", "Udp6InErrors"),
-        icmp_received: both(&icmp, "InMsgs", "Icmp6InMsgs"),
-        icmp_sent: both(&icmp, "OutMsgs", "Icmp6OutMsgs"),
-    }
-}
-
-/// Two lines of /proc/net/snmp or /proc/net/netstat: the names, and below them the values.
-#[derive(Debug)]
-struct Table<'a> {
-    names: &'a str,
-    values: &'a str,
-}
-
-impl<'a> Table<'a> {
-    fn of(text: &'a str, prefix: &str) -> Self {
-        let mut lines = text.lines().filter_map(|line| line.strip_prefix(prefix));
-        let (names, values) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
-        Self { names, values }
-    }
-
-    fn get(&self, name: &str) -> Option<u64> {
-        let at = self.names.split_ascii_whitespace().position(|known| known == name)?;
-        self.values.split_ascii_whitespace().nth(at)?.parse().ok()
-    }
 }
 
 /// The devices that are real: a partition, a mapping or a loop would count the same bytes again.
@@ -244,17 +196,17 @@ mod tests {
     const SUMS: Sums =
         Sums { busy_ms: 1234, resident: Bytes::mebi(40), storage: Storage { read: 7, written: 8 } };
 
-    fn kernel(cores: u32) -> Kernel {
-        Kernel { cores: Some(cores), ..processes::kernel() }
+    fn asked(cores: u32) -> Asked<'static> {
+        let kernel = Kernel { cores: Some(cores), ..processes::kernel() };
+        Asked { kernel, protocols: None, sums: SUMS, own: None }
     }
 
     #[test]
     fn the_kernels_counters_are_there_where_the_kernel_is_the_guests() {
-        let counters = read(Extent::Kernel, kernel(2), SUMS, None);
+        let counters = read(Extent::Kernel, asked(2));
         assert!(counters.cpu_busy_ms.unwrap() > 0);
         assert!(counters.memory_total.unwrap() > counters.memory_available.unwrap());
         assert_eq!(counters.cpus, Some(2));
-        assert!(counters.protocols.is_some());
         assert_eq!(counters.agent_cpu_ms, None);
         assert!(!counters.interfaces.contains_key("lo"));
         assert!(counters.page_cache > Some(Bytes(0)) && counters.out_of_memory_kills.is_some());
@@ -283,29 +235,11 @@ mod tests {
     }
 
     #[test]
-    fn both_families_of_the_stack_are_counted_together() {
-        let snmp = "Ip: InReceives InDiscards OutRequests OutDiscards\nIp: 10 1 20 2\n\
-            Icmp: InMsgs OutMsgs\nIcmp: 3 4\nIcmpMsg: InType3\nIcmpMsg: 9\n\
-            Tcp: ActiveOpens CurrEstab RtoMin\nTcp: 5 6 -1\nUdp: InDatagrams InErrors\nUdp: 7 8\n";
-        let snmp6 = "Ip6InReceives \t100\nUdp6InErrors 1\nIcmp6OutMsgs 10\n";
-        let extended = "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 0 11 12\n";
-
-        let counted = protocols_of(snmp, snmp6, extended);
-
-        assert_eq!((counted.ip_packets_received, counted.ip_packets_sent), (Some(110), Some(20)));
-        assert_eq!((counted.ip_packets_discarded, counted.udp_errors), (Some(3), Some(9)));
-        assert_eq!((counted.icmp_received, counted.icmp_sent), (Some(3), Some(14)));
-        assert_eq!((counted.tcp_active_opens, counted.tcp_established), (5, Some(6)));
-        assert_eq!((counted.tcp_listen_overflows, counted.tcp_listen_drops), (Some(11), Some(12)));
-        assert_eq!(protocols_of("", "", "").udp_errors, None);
-    }
-
-    #[test]
     fn the_hosts_counters_are_not_taken_for_those_of_a_machine_of_namespaces() {
         let memory = Some(Bytes::mebi(64));
         let extent = Extent::Processes { cpu: Some(Millicores(1500)), memory };
 
-        let counters = read(extent, kernel(8), SUMS, None);
+        let counters = read(extent, asked(8));
 
         assert_eq!(counters.cpu_busy_ms, Some(1234));
         assert_eq!(counters.cpus, Some(2));
@@ -317,8 +251,8 @@ mod tests {
 
     #[test]
     fn memory_without_a_limit_is_unknown() {
-        let counters =
-            read(Extent::Processes { cpu: None, memory: None }, Kernel::default(), SUMS, None);
+        let asked = Asked { kernel: Kernel::default(), ..asked(1) };
+        let counters = read(Extent::Processes { cpu: None, memory: None }, asked);
         assert_eq!((counters.memory_total, counters.memory_available), (None, None));
     }
 }

@@ -28,7 +28,10 @@ mod netstat;
 use dump::{Dump, DumpError, QUESTIONS};
 use ends::Ends;
 
-use super::openings::{self, Openings, Untold};
+use super::{
+    openings::{self, Openings, Untold},
+    stack::Stack,
+};
 use crate::observe::seen::{Row, SocketReader, Sockets, Told};
 
 /// Most rows one look takes. Listeners are kept beyond it: without them no direction can be told.
@@ -132,7 +135,9 @@ impl SocketReader for Reader {
             sockets.source.push_str("; who opened a connection that ended since is not told: ");
             sockets.source.push_str(&Chain(cause).to_string());
         }
-        sockets.counted = counted();
+        let stack = Stack::read();
+        sockets.counted = stack.opened;
+        sockets.protocols = stack.protocols;
         sockets
     }
 
@@ -166,21 +171,6 @@ fn has_traffic(rows: &[Row]) -> bool {
     };
     let mut open = rows.iter().filter(is_open).peekable();
     open.peek().is_none() || open.any(|row| row.traffic.is_some())
-}
-
-/// TCP connections opened from here and accepted here, by the kernel's count for this network namespace.
-fn counted() -> Option<u64> {
-    // Of the thread, for the namespace of the process may be another one.
-    let text = std::fs::read_to_string("/proc/thread-self/net/snmp").ok()?;
-    opened(&text)
-}
-
-fn opened(snmp: &str) -> Option<u64> {
-    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
-    let names = lines.next()?.split_whitespace();
-    let mut named = names.zip(lines.next()?.split_whitespace());
-    let mut value = |wanted: &str| named.find(|(name, _)| *name == wanted)?.1.parse::<u64>().ok();
-    Some(value("ActiveOpens")?.saturating_add(value("PassiveOpens")?))
 }
 
 /// The ports the kernel gives to sockets that ask for none.

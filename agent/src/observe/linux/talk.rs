@@ -10,7 +10,7 @@ use std::{
 use common::{
     clock::Timestamp,
     id::AppName,
-    sample::{Connection, ConnectionKey, Coverage, Flow, FlowKey},
+    sample::{Connection, ConnectionKey, Coverage, Flow, FlowKey, ProtocolCounters},
 };
 
 use super::{
@@ -50,6 +50,7 @@ pub(super) struct Talked {
     pub(super) connections: BTreeMap<ConnectionKey, Connection>,
     pub(super) flows: BTreeMap<FlowKey, Flow>,
     pub(super) coverage: Coverage,
+    pub(super) protocols: Option<ProtocolCounters>,
 }
 
 impl Talk {
@@ -131,6 +132,7 @@ impl Talk {
             connections,
             flows: self.connections.flows(now),
             coverage: self.connections.coverage(&sockets),
+            protocols: sockets.protocols,
         }
     }
 

@@ -54,14 +54,6 @@ fn too_many_rows_cost_connections_and_no_listener() {
 }
 
 #[test]
-fn the_kernels_count_is_of_both_directions() {
-    let text = "Ip: Forwarding\nIp: 1\n\
-        Tcp: RtoAlgorithm RtoMin ActiveOpens PassiveOpens AttemptFails\nTcp: 1 200 7 5 2\n";
-    assert_eq!(opened(text), Some(12));
-    assert_eq!(opened("Tcp: RtoAlgorithm\n"), None);
-}
-
-#[test]
 fn what_a_connection_carried_is_read() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let near = listener.local_addr().unwrap();
