@@ -7,6 +7,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 #[path = "admin/world.rs"]
 mod world;
+#[path = "admin/intake.rs"]
+mod intake;
 
 use world::{World, command, sinterctl, vm};
 

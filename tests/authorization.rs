@@ -17,55 +17,56 @@ use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
 /// Who calls, in the order of the matrix.
-const CALLERS: [&str; 5] = ["nobody", "agent", "viewer", "operator", "admin"];
+const CALLERS: [&str; 6] = ["nobody", "agent", "collector", "viewer", "operator", "admin"];
 
 /// The golden matrix: every rpc, and a `+` for each of [`CALLERS`] who may call it. It says again
 /// what the table says, on purpose: a change of one that is not one of the other is seen here.
 const GOLDEN: &str = "
-+++++ sinter.agent.v1.EnrollmentService/Enroll
--+--- sinter.agent.v1.EnrollmentService/Renew
--+--- sinter.agent.v1.AgentLinkService/Attach
---+++ sinter.admin.v1.FleetService/ListMachines
---+++ sinter.admin.v1.FleetService/GetMachine
---+++ sinter.admin.v1.FleetService/GetSoftware
----++ sinter.admin.v1.FleetService/RequestSample
---+++ sinter.admin.v1.FleetService/ListHosts
---+++ sinter.admin.v1.FleetService/ListStorageDevices
---+++ sinter.admin.v1.FleetService/ListAgents
-----+ sinter.admin.v1.FleetService/RevokeAgent
---+++ sinter.admin.v1.FindingService/ListWindows
---+++ sinter.admin.v1.FindingService/GetWindow
---+++ sinter.admin.v1.FindingService/ExportWindows
---+++ sinter.admin.v1.FindingService/GetGraph
---+++ sinter.admin.v1.FindingService/GetFindings
---+++ sinter.admin.v1.FindingService/ListGroups
---+++ sinter.admin.v1.CatalogueService/GetCatalogue
-----+ sinter.admin.v1.CatalogueService/SetCatalogue
---+++ sinter.admin.v1.PolicyService/GetPolicy
-----+ sinter.admin.v1.PolicyService/SetPolicy
---+++ sinter.admin.v1.PolicyService/GetScope
----++ sinter.admin.v1.PolicyService/SetScope
---+++ sinter.admin.v1.PolicyService/GetGroupRules
----++ sinter.admin.v1.PolicyService/SetGroupRules
----++ sinter.admin.v1.PlanService/CreatePlan
---+++ sinter.admin.v1.PlanService/ListPlans
---+++ sinter.admin.v1.PlanService/GetPlan
----++ sinter.admin.v1.PlanService/ApprovePlan
----++ sinter.admin.v1.PlanService/RejectPlan
----++ sinter.admin.v1.PlanService/CancelPlan
----++ sinter.admin.v1.PlanService/RollBackPlan
---+++ sinter.admin.v1.PlanService/ListConfigurationLists
-----+ sinter.admin.v1.TokenService/CreateToken
---+++ sinter.admin.v1.TokenService/ListTokens
-----+ sinter.admin.v1.TokenService/RevokeToken
---+++ sinter.admin.v1.HistoryService/ListAuditEntries
---+++ sinter.admin.v1.HistoryService/VerifyAuditLog
---+++ sinter.admin.v1.HistoryService/ListRefusals
---+++ sinter.admin.v1.HistoryService/Watch
-+++++ grpc.health.v1.Health/Check
-+++++ grpc.health.v1.Health/Watch
---+++ grpc.reflection.v1.ServerReflection/ServerReflectionInfo
---+++ grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo
+++++++ sinter.agent.v1.EnrollmentService/Enroll
+-+---- sinter.agent.v1.EnrollmentService/Renew
+-+---- sinter.agent.v1.AgentLinkService/Attach
+---+++ sinter.admin.v1.FleetService/ListMachines
+---+++ sinter.admin.v1.FleetService/GetMachine
+---+++ sinter.admin.v1.FleetService/GetSoftware
+----++ sinter.admin.v1.FleetService/RequestSample
+---+++ sinter.admin.v1.FleetService/ListHosts
+---+++ sinter.admin.v1.FleetService/ListStorageDevices
+---+++ sinter.admin.v1.FleetService/ListAgents
+-----+ sinter.admin.v1.FleetService/RevokeAgent
+---+++ sinter.admin.v1.FindingService/ListWindows
+---+++ sinter.admin.v1.FindingService/GetWindow
+---+++ sinter.admin.v1.FindingService/ExportWindows
+---+++ sinter.admin.v1.FindingService/GetGraph
+---+++ sinter.admin.v1.FindingService/GetFindings
+---+++ sinter.admin.v1.FindingService/ListGroups
+---+++ sinter.admin.v1.CatalogueService/GetCatalogue
+-----+ sinter.admin.v1.CatalogueService/SetCatalogue
+---+++ sinter.admin.v1.PolicyService/GetPolicy
+-----+ sinter.admin.v1.PolicyService/SetPolicy
+---+++ sinter.admin.v1.PolicyService/GetScope
+----++ sinter.admin.v1.PolicyService/SetScope
+---+++ sinter.admin.v1.PolicyService/GetGroupRules
+----++ sinter.admin.v1.PolicyService/SetGroupRules
+----++ sinter.admin.v1.PlanService/CreatePlan
+---+++ sinter.admin.v1.PlanService/ListPlans
+---+++ sinter.admin.v1.PlanService/GetPlan
+----++ sinter.admin.v1.PlanService/ApprovePlan
+----++ sinter.admin.v1.PlanService/RejectPlan
+----++ sinter.admin.v1.PlanService/CancelPlan
+----++ sinter.admin.v1.PlanService/RollBackPlan
+---+++ sinter.admin.v1.PlanService/ListConfigurationLists
+-----+ sinter.admin.v1.TokenService/CreateToken
+---+++ sinter.admin.v1.TokenService/ListTokens
+-----+ sinter.admin.v1.TokenService/RevokeToken
+---+++ sinter.admin.v1.HistoryService/ListAuditEntries
+---+++ sinter.admin.v1.HistoryService/VerifyAuditLog
+---+++ sinter.admin.v1.HistoryService/ListRefusals
+---+++ sinter.admin.v1.HistoryService/Watch
+--+--+ sinter.admin.v1.TelemetryIntakeService/PushStorage
+++++++ grpc.health.v1.Health/Check
+++++++ grpc.health.v1.Health/Watch
+--++++ grpc.reflection.v1.ServerReflection/ServerReflectionInfo
+--++++ grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo
 ";
 
 fn rpcs(descriptors: &[u8]) -> BTreeSet<String> {
@@ -124,16 +125,23 @@ async fn refusal(
     let called = grpc.server_streaming(request, path.parse().unwrap(), Raw);
     let status = within("an answer", called).await.err()?;
     let details = status.get_details_error_info();
-    let by_the_gate =
-        ["NO_CERTIFICATE", "AGENTS_ONLY", "USERS_ONLY", "ROLE_TOO_LOW", "RPC_NOT_LISTED"];
+    let by_the_gate = [
+        "NO_CERTIFICATE",
+        "AGENTS_ONLY",
+        "USERS_ONLY",
+        "COLLECTORS_ONLY",
+        "ROLE_TOO_LOW",
+        "RPC_NOT_LISTED",
+    ];
     let is_by_it = details.is_some_and(|info| by_the_gate.contains(&info.reason.as_str()));
     is_by_it.then_some(status)
 }
 
-async fn lines(site: &Site) -> [Channel; 5] {
+async fn lines(site: &Site) -> [Channel; 6] {
     [
         site.stranger().await,
         site.agent(1).await.line(site).await,
+        site.user(Role::Collector).await,
         site.user(Role::Viewer).await,
         site.user(Role::Operator).await,
         site.user(Role::Admin).await,
@@ -228,7 +236,8 @@ async fn a_certificate_of_another_authority_is_none() {
 
 #[test]
 fn the_table_gives_each_kind_of_caller_something() {
-    for kind in [Requirement::Anyone, Requirement::Agent, Requirement::User(Role::Admin)] {
+    let admin = Requirement::User(Role::Admin);
+    for kind in [Requirement::Anyone, Requirement::Agent, Requirement::Collector, admin] {
         assert!(TABLE.iter().any(|(_, requirement)| *requirement == kind));
     }
 }

@@ -21,6 +21,9 @@ pub enum Requirement {
     Anyone,
     /// An enrolled agent.
     Agent,
+    /// A collector, or the administrator who tries out what one would say: what is handed in
+    /// becomes evidence, so that who decides on plans does not write it.
+    Collector,
     /// A user with this role or one above it.
     User(Role),
 }
@@ -36,6 +39,7 @@ pub struct Source(pub SocketAddr);
 /// The domain of the reasons in error details.
 const DOMAIN: &str = "sinter";
 
+const ANY_USER: Requirement = Requirement::User(Role::Collector);
 const VIEWER: Requirement = Requirement::User(Role::Viewer);
 const OPERATOR: Requirement = Requirement::User(Role::Operator);
 const ADMIN: Requirement = Requirement::User(Role::Admin);
@@ -86,10 +90,11 @@ pub const TABLE: &[(&str, Requirement)] = &[
     ("/sinter.admin.v1.HistoryService/VerifyAuditLog", VIEWER),
     ("/sinter.admin.v1.HistoryService/ListRefusals", VIEWER),
     ("/sinter.admin.v1.HistoryService/Watch", VIEWER),
+    ("/sinter.admin.v1.TelemetryIntakeService/PushStorage", Requirement::Collector),
     ("/grpc.health.v1.Health/Check", Requirement::Anyone),
     ("/grpc.health.v1.Health/Watch", Requirement::Anyone),
-    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", VIEWER),
-    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", VIEWER),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", ANY_USER),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", ANY_USER),
 ];
 
 /// What the table says of an rpc, by its path such as `/sinter.admin.v1.FleetService/ListMachines`.
@@ -123,7 +128,14 @@ pub fn admit(path: &str, caller: Option<&Principal>) -> Result<(), Status> {
             let told = format!("{name} is {role}; this rpc is for {needed} and above");
             Err(refused(Code::PermissionDenied, "ROLE_TOO_LOW", told))
         }
-        (Requirement::User(_), Some(Principal::Agent(_))) => {
+        (Requirement::Collector, Some(Principal::User { role, name })) => match role {
+            Role::Collector | Role::Admin => Ok(()),
+            Role::Viewer | Role::Operator => {
+                let told = format!("{name} is {role}; this rpc is for collectors");
+                Err(refused(Code::PermissionDenied, "COLLECTORS_ONLY", told))
+            }
+        },
+        (Requirement::User(_) | Requirement::Collector, Some(Principal::Agent(_))) => {
             let told = "this rpc is for users; use a certificate of a user";
             Err(refused(Code::PermissionDenied, "USERS_ONLY", told))
         }

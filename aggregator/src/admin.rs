@@ -20,7 +20,9 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::{cycle::Steering, guest::AgentHub, repository::Repository};
+use crate::{
+    cycle::Steering, guest::AgentHub, repository::Repository, storage::pushed::PushedArrays,
+};
 
 mod change;
 mod export;
@@ -28,6 +30,7 @@ mod finding;
 mod fleet;
 mod groups;
 mod history;
+mod intake;
 mod page;
 mod plans;
 mod refusal;
@@ -41,6 +44,8 @@ pub(crate) use show::{measurements as shown_measurements, opportunity, whole_pla
 
 /// Largest request that is taken: a catalogue of thousands of applications.
 const LARGEST_REQUEST: usize = 4 << 20;
+/// Largest push of a collector: ten thousand devices with their holders.
+const LARGEST_PUSH: usize = 16 << 20;
 
 /// What the services stand on.
 pub struct AdminSetup {
@@ -50,6 +55,8 @@ pub struct AdminSetup {
     pub steering: Steering,
     /// The agents.
     pub hub: AgentHub,
+    /// The arrays that collectors of others tell of.
+    pub pushed: PushedArrays,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// What the secrets of tokens are made from, so that a request made again gets the same secret
@@ -116,13 +123,17 @@ impl Admin {
             history_service_server::HistoryServiceServer as History,
             plan_service_server::PlanServiceServer as Plans,
             policy_service_server::PolicyServiceServer as Policy,
+            telemetry_intake_service_server::TelemetryIntakeServiceServer as Intake,
             token_service_server::TokenServiceServer as Tokens,
         };
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()
-            .map_err(ReflectionError)?;
+        let described = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let reflection = described().build_v1().map_err(ReflectionError)?;
+        // What clients in Python and older tools ask.
+        let older_reflection = described().build_v1alpha().map_err(ReflectionError)?;
         let health = tonic_health::server::HealthService::from_health_reporter(
             tonic_health::server::HealthReporter::new(),
         );
@@ -134,8 +145,10 @@ impl Admin {
             .add_service(Plans::new(self.clone()).max_decoding_message_size(largest))
             .add_service(Tokens::new(self.clone()).max_decoding_message_size(largest))
             .add_service(History::new(self.clone()).max_decoding_message_size(largest))
+            .add_service(Intake::new(self.clone()).max_decoding_message_size(LARGEST_PUSH))
             .add_service(tonic_health::pb::health_server::HealthServer::new(health))
-            .add_service(reflection);
+            .add_service(reflection)
+            .add_service(older_reflection);
         Ok(routes)
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     hypervisor::{Hypervisor, namespace::NamespaceError},
     listener::{self, Certificates, Limits, Port},
     repository::{Repository, RepositoryError},
-    storage::StorageArray,
+    storage::{StorageArray, pushed::PushedArrays},
     vendor::AddressError,
 };
 
@@ -110,6 +110,8 @@ pub struct ServiceSetup {
     pub hypervisor: Arc<dyn Hypervisor>,
     /// Who keeps their storage.
     pub arrays: Vec<Arc<dyn StorageArray>>,
+    /// The arrays that collectors of others tell of; they stand beside those.
+    pub pushed: PushedArrays,
     /// What holds while the operator set nothing else.
     pub defaults: Settings,
     /// Where agents connect.
@@ -152,8 +154,9 @@ impl Service {
     ///
     /// See [`ServiceError`].
     pub async fn start(setup: ServiceSetup) -> Result<Self, ServiceError> {
-        let ServiceSetup { home, hypervisor, arrays, defaults, agents, admin, clock, after_event } =
-            setup;
+        let ServiceSetup { home, hypervisor, mut arrays, pushed, .. } = setup;
+        let ServiceSetup { defaults, agents, admin, clock, after_event, .. } = setup;
+        arrays.extend(pushed.values().map(|array| Arc::clone(array) as Arc<dyn StorageArray>));
         let token_key = home.token_key();
         let Home { repository, authority, list_key, .. } = home;
         let policy = repository.policy().await?.unwrap_or_else(|| defaults.policy.clone());
@@ -183,6 +186,7 @@ impl Service {
             repository: repository.clone(),
             steering: steering.clone(),
             hub: hub.clone(),
+            pushed,
             clock: Arc::clone(&clock),
             token_key,
             stop: tasks.stop(),

@@ -3,6 +3,7 @@
 //! A device has the nine facts of the specification, each told or left out with a reason: a local
 //! disk has no address, and an array that keeps its state to itself is not "down".
 
+pub mod pushed;
 pub mod swordfish;
 pub mod target;
 

@@ -64,10 +64,12 @@ pub enum PkiError {
     Nobody(String),
 }
 
-/// What a user may do; each may what the ones before it may.
+/// What a user may do; from [`Role::Viewer`] on each may what the ones before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
+    /// Hand in what a collector of somebody else's saw, and look at nothing.
+    Collector,
     /// Look.
     Viewer,
     /// Decide on plans.
@@ -77,12 +79,13 @@ pub enum Role {
 }
 
 impl Role {
-    const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
+    const ALL: [Self; 4] = [Self::Collector, Self::Viewer, Self::Operator, Self::Admin];
 
     /// Its name, as it stands in certificates.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Collector => "collector",
             Self::Viewer => "viewer",
             Self::Operator => "operator",
             Self::Admin => "admin",

@@ -23,6 +23,7 @@ use aggregator::{
     plan::{Goal, MachineChange, Move, Plan, Planned, Step},
     repository::{AgentRecord, AgentState, Incoming, Repository, WindowCommit, WindowRow},
     service::{self, Home, Operator, Service, ServiceSetup},
+    storage::pushed::PushedArray,
 };
 use async_trait::async_trait;
 use common::{
@@ -375,7 +376,7 @@ async fn remember(repository: &Repository) {
     repository.append_sample(&agent.id, &agent.vm, sample).await.unwrap();
 }
 
-/// A service that runs, and the context files of three operators.
+/// A service that runs, with an array that is told of, and a context file for each role.
 pub(crate) struct World {
     pub(crate) place: TempDir,
     pub(crate) service: Option<Service>,
@@ -389,7 +390,7 @@ impl World {
         remember(&home.repository).await;
         let socket = || TcpListener::bind("127.0.0.1:0").unwrap();
         let admin = socket();
-        for role in [Role::Viewer, Role::Operator, Role::Admin] {
+        for role in [Role::Collector, Role::Viewer, Role::Operator, Role::Admin] {
             let operator = Operator {
                 name: role.name().to_owned(),
                 role,
@@ -398,10 +399,13 @@ impl World {
             let out = place.path().join(role.name());
             service::write_operator(&out, &home.authority, &operator, SystemClock.now()).unwrap();
         }
+        let filer =
+            PushedArray::new("filer".to_owned(), Duration::from_secs(300), Arc::new(SystemClock));
         let setup = ServiceSetup {
             home,
             hypervisor: Arc::new(Told),
             arrays: Vec::new(),
+            pushed: Arc::new([("filer".to_owned(), Arc::new(filer))].into()),
             defaults: Settings::default(),
             agents: vec![socket()],
             admin: vec![admin],

@@ -11,9 +11,14 @@
 //! [[storage]]
 //! name = "target"
 //! kind = "iscsi-target"
+//!
+//! [[storage]]
+//! name = "filer"
+//! kind = "pushed"
+//! away_after_seconds = 300
 //! ```
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
@@ -21,6 +26,11 @@ use crate::vendor::{Address, Trust};
 
 /// Where Debian puts it.
 const TGTADM: &str = "/usr/sbin/tgtadm";
+
+/// Collectors commonly look every minute; a few of their looks may fail.
+const AWAY_AFTER_SECONDS: u32 = 300;
+/// A sampling window's shortest, and a day: beyond it what was said is no figure of now.
+const AWAY_AFTER_RANGE: std::ops::RangeInclusive<u32> = 10..=86_400;
 
 /// A storage array, or another place that keeps storage devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +53,11 @@ pub enum ArrayKind {
         /// Its socket; `None` for where it is by default.
         socket: Option<PathBuf>,
     },
+    /// A collector of somebody else's hands in what it saw.
+    Pushed {
+        /// How long after a push it counts as away.
+        away_after: Duration,
+    },
 }
 
 #[derive(Debug, Deserialize)]
@@ -56,6 +71,7 @@ pub(super) struct Written {
     credentials: Option<PathBuf>,
     program: Option<PathBuf>,
     socket: Option<PathBuf>,
+    away_after_seconds: Option<u32>,
 }
 
 /// A field, the value that was written, and what may be.
@@ -73,8 +89,9 @@ pub(super) fn checked(written: Vec<Written>) -> Result<Vec<ArrayConfig>, Bad> {
         let kind = match array.kind.as_str() {
             "swordfish" => ArrayKind::Swordfish(address(array)?),
             "iscsi-target" => target(array)?,
+            "pushed" => pushed(&array)?,
             other => {
-                let remedy = "write \"swordfish\" or \"iscsi-target\"";
+                let remedy = "write \"swordfish\", \"iscsi-target\" or \"pushed\"";
                 return Err(("storage.kind", other.to_owned(), remedy));
             }
         };
@@ -122,6 +139,14 @@ fn target(array: Written) -> Result<ArrayKind, Bad> {
     })
 }
 
+fn pushed(array: &Written) -> Result<ArrayKind, Bad> {
+    let seconds = array.away_after_seconds.unwrap_or(AWAY_AFTER_SECONDS);
+    if !AWAY_AFTER_RANGE.contains(&seconds) {
+        return Err(("storage.away_after_seconds", seconds.to_string(), "write 10 to 86400"));
+    }
+    Ok(ArrayKind::Pushed { away_after: Duration::from_secs(u64::from(seconds)) })
+}
+
 fn absolute(field: &'static str, path: PathBuf) -> Result<PathBuf, Bad> {
     if path.is_absolute() {
         Ok(path)
@@ -159,13 +184,18 @@ mod tests {
     fn what_cannot_be_worked_with_is_named() {
         let refused = |text: &str| checked_text(&format!("[[storage]]\n{text}")).unwrap_err();
         let told = refused("name = 'a'\nkind = 'nas'");
-        assert_eq!(told, "storage.kind is nas; write \"swordfish\" or \"iscsi-target\"");
+        assert_eq!(
+            told,
+            "storage.kind is nas; write \"swordfish\", \"iscsi-target\" or \"pushed\""
+        );
         let told = refused("name = 'a'\nkind = 'swordfish'\nurl = 'https://h'\nfingerprint = 'x'");
         assert!(told.starts_with("storage.fingerprint is x"), "{told}");
         let told = refused("name = 'a'\nkind = 'swordfish'\nurl = 'http://array.example'");
         assert!(told.contains("not encrypted"), "{told}");
         let told = refused("name = 'a'\nkind = 'iscsi-target'\nprogram = 'tgtadm'");
         assert_eq!(told, "storage.program is tgtadm; write a path from /");
+        let told = refused("name = 'a'\nkind = 'pushed'\naway_after_seconds = 5");
+        assert_eq!(told, "storage.away_after_seconds is 5; write 10 to 86400");
         let twice = "name = 'a'\nkind = 'iscsi-target'";
         let told = refused(&format!("{twice}\n[[storage]]\n{twice}"));
         assert!(told.starts_with("storage.name is a"), "{told}");

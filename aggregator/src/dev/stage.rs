@@ -24,6 +24,7 @@ use crate::{
     policy::Policy,
     repository::{Repository, TokenRecord},
     service::{self, Home, Operator, Service, ServiceSetup, StopSignals},
+    storage::pushed::PushedArrays,
 };
 
 /// Port of the agents on the link that machines reach us by. Nothing else is on that link.
@@ -147,6 +148,7 @@ async fn started(
         home,
         hypervisor: Arc::new(hypervisor.clone()),
         arrays: Vec::new(),
+        pushed: PushedArrays::default(),
         defaults: Settings { policy, catalogue, ..Settings::default() },
         agents,
         admin: vec![admin],

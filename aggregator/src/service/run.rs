@@ -18,7 +18,12 @@ use crate::{
     config::{ArrayKind, Config, HypervisorConfig},
     cycle::Settings,
     hypervisor::{Hypervisor, libvirt::LibvirtHypervisor, namespace::NamespaceHypervisor},
-    storage::{StorageArray, swordfish::Swordfish, target::IscsiTarget},
+    storage::{
+        StorageArray,
+        pushed::{PushedArray, PushedArrays},
+        swordfish::Swordfish,
+        target::IscsiTarget,
+    },
 };
 
 /// The signals that mean: stop. One that comes before anybody waits for it is not lost.
@@ -92,19 +97,33 @@ async fn hypervisor_of(
 
 /// The arrays, none of which is asked yet.
 fn arrays_of(config: &Config) -> Result<Vec<Arc<dyn StorageArray>>, ServiceError> {
-    let each = config.storage.iter().map(|array| -> Result<Arc<dyn StorageArray>, _> {
+    let mut arrays: Vec<Arc<dyn StorageArray>> = Vec::new();
+    for array in &config.storage {
         let name = array.name.clone();
-        Ok(match &array.kind {
-            ArrayKind::Swordfish(address) => Arc::new(
+        match &array.kind {
+            ArrayKind::Swordfish(address) => arrays.push(Arc::new(
                 Swordfish::new(name.clone(), address.clone())
                     .map_err(|cause| ServiceError::Array { name, cause })?,
-            ),
+            )),
             ArrayKind::IscsiTarget { program, socket } => {
-                Arc::new(IscsiTarget::new(name, program.clone(), socket.clone()))
+                arrays.push(Arc::new(IscsiTarget::new(name, program.clone(), socket.clone())));
             }
-        })
+            ArrayKind::Pushed { .. } => {}
+        }
+    }
+    Ok(arrays)
+}
+
+/// The arrays that are not asked but told of.
+fn pushed_of(config: &Config, clock: &Arc<dyn Clock>) -> PushedArrays {
+    let pushed = config.storage.iter().filter_map(|array| match array.kind {
+        ArrayKind::Pushed { away_after } => {
+            let told_of = PushedArray::new(array.name.clone(), away_after, Arc::clone(clock));
+            Some((array.name.clone(), Arc::new(told_of)))
+        }
+        ArrayKind::Swordfish(_) | ArrayKind::IscsiTarget { .. } => None,
     });
-    each.collect()
+    Arc::new(pushed.collect())
 }
 
 /// Runs the aggregator that a configuration describes until it is told to stop.
@@ -125,6 +144,7 @@ pub async fn run(config: &Config, clock: Arc<dyn Clock>) -> Result<(), ServiceEr
         home,
         hypervisor,
         arrays: arrays_of(config)?,
+        pushed: pushed_of(config, &clock),
         defaults: Settings::default(),
         agents: uplinks.into_iter().chain([agents]).collect(),
         admin: vec![admin],

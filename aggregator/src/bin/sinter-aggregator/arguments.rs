@@ -185,6 +185,8 @@ pub(crate) enum User {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum UserRole {
+    /// Hand in what a collector of yours saw; it may look at nothing.
+    Collector,
     /// Look.
     Viewer,
     /// Decide on plans.
@@ -196,6 +198,7 @@ pub(crate) enum UserRole {
 impl From<UserRole> for Role {
     fn from(role: UserRole) -> Self {
         match role {
+            UserRole::Collector => Self::Collector,
             UserRole::Viewer => Self::Viewer,
             UserRole::Operator => Self::Operator,
             UserRole::Admin => Self::Admin,
