@@ -10,12 +10,13 @@
 //! folder = "/var/lib/sinter/machines"
 //! ```
 //!
-//! Hosts with libvirt stand side by side under `[hypervisor.NAME]` each.
+//! Hosts with libvirt stand side by side under `[hypervisor.NAME]` each, and so do vCenters.
 //!
 //! What may change while it runs (windows, thresholds, approval) is the policy's, and is set with
 //! `sinterctl policy set`.
 
 mod arrays;
+mod centres;
 mod kvm;
 
 use std::{
@@ -29,7 +30,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use self::arrays::{ArrayConfig, ArrayKind};
-use crate::hypervisor::libvirt::LibvirtHost;
+use crate::hypervisor::{libvirt::LibvirtHost, vsphere::VsphereCentre};
 
 /// A configuration that can be worked with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +59,11 @@ pub enum HypervisorConfig {
     Libvirt {
         /// The hosts.
         hosts: Vec<LibvirtHost>,
+    },
+    /// Machines of vCenters, at least one.
+    Vsphere {
+        /// The centres.
+        centres: Vec<VsphereCentre>,
     },
 }
 
@@ -171,11 +177,18 @@ impl Config {
         let hypervisor = if written.hypervisor.contains_key("kind") {
             let one: WrittenHypervisor = written.hypervisor.try_into().map_err(unclear)?;
             if one.kind != "namespace" {
-                let remedy = "write \"namespace\", or [hypervisor.NAME] for \"libvirt\"";
+                let remedy =
+                    "write \"namespace\", or [hypervisor.NAME] for \"libvirt\" or \"vsphere\"";
                 return Err(bad("hypervisor.kind", &one.kind, remedy));
             }
             let machines = one.folder.unwrap_or_else(|| folder.join("machines"));
             HypervisorConfig::Namespace { folder: absolute("hypervisor.folder", machines)? }
+        } else if has_kind(&written.hypervisor, centres::KIND) {
+            let named: BTreeMap<String, centres::Written> =
+                written.hypervisor.try_into().map_err(unclear)?;
+            let centres = centres::checked(named)
+                .map_err(|(field, value, remedy)| bad(field, &value, remedy))?;
+            HypervisorConfig::Vsphere { centres }
         } else {
             let named: BTreeMap<String, kvm::Written> =
                 written.hypervisor.try_into().map_err(unclear)?;
@@ -187,6 +200,11 @@ impl Config {
             .map_err(|(field, value, remedy)| bad(field, &value, remedy))?;
         Ok(Self { folder, agents, admin, hypervisor, storage })
     }
+}
+
+/// Whether one of the named hypervisors is of a kind; they are all read as such then.
+fn has_kind(named: &toml::Table, kind: &str) -> bool {
+    named.values().any(|one| one.get("kind").and_then(toml::Value::as_str) == Some(kind))
 }
 
 #[cfg(test)]
@@ -253,6 +271,34 @@ mod tests {
             let told = refused(&format!("folder = '/x'\n[hypervisor.a]\n{wrong}\n"));
             assert!(told.contains(words), "{told}");
         }
+    }
+
+    #[test]
+    fn centres_stand_side_by_side_and_say_whom_to_believe() {
+        let right = "kind = 'vsphere'\nurl = 'https://vc'\ncredentials = '/c'\n";
+        let pin = format!("fingerprint = '{}'\n", "ab".repeat(32));
+        let text =
+            format!("folder = '/x'\n[hypervisor.a]\n{right}{pin}[hypervisor.b]\n{right}{pin}");
+        let config = Config::of_text(Path::new("aggregator.toml"), &text).unwrap();
+        let HypervisorConfig::Vsphere { centres } = config.hypervisor else { panic!("{config:?}") };
+        assert_eq!(centres.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+
+        for (wrong, words) in [
+            (right.to_owned(), "does not say whom to believe"),
+            (format!("{right}{pin}port = 1"), "unknown field `port`"),
+            (format!("{right}fingerprint = 'ab'"), "64 hex digits"),
+            (right.replace("'/c'", "'c'") + &pin, "write a path from /"),
+            (right.replace("https", "http"), "is not encrypted"),
+            (
+                format!("{right}{pin}[hypervisor.b]\n{}", right.replace("vsphere", "other") + &pin),
+                "side by side",
+            ),
+        ] {
+            let told = refused(&format!("folder = '/x'\n[hypervisor.a]\n{wrong}\n"));
+            assert!(told.contains(words), "{told}");
+        }
+        let told = refused(&format!("folder = '/x'\n[hypervisor.'a b']\n{right}{pin}"));
+        assert!(told.contains("at most 32 letters"), "{told}");
     }
 
     #[test]

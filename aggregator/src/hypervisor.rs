@@ -5,6 +5,7 @@
 
 pub mod libvirt;
 pub mod namespace;
+pub mod vsphere;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

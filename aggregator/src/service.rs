@@ -70,6 +70,9 @@ pub enum ServiceError {
         #[source]
         cause: AddressError,
     },
+    /// A vCenter cannot be reached safely.
+    #[error("could not open a vCenter")]
+    Centre(#[source] AddressError),
     /// A program is missing.
     #[error(transparent)]
     Program(#[from] ProgramError),

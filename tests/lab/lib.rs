@@ -15,6 +15,7 @@ pub mod serve;
 pub mod ingest;
 pub mod kills;
 pub mod demonstration;
+pub mod vcsim;
 pub mod vmlab;
 pub mod turn;
 pub mod truth;

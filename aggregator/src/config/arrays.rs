@@ -103,22 +103,8 @@ pub(super) fn checked(written: Vec<Written>) -> Result<Vec<ArrayConfig>, Bad> {
 fn address(array: Written) -> Result<Address, Bad> {
     let written = array.url.unwrap_or_default();
     let url = written.parse().map_err(|_| ("storage.url", written, "write https://HOST"))?;
-    let trust = match (array.fingerprint, array.authority) {
-        (Some(fingerprint), None) => {
-            let digits = fingerprint.replace(':', "");
-            if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-                let remedy = "write the SHA-256 of its certificate, 64 hex digits";
-                return Err(("storage.fingerprint", fingerprint, remedy));
-            }
-            Some(Trust::Fingerprint(digits))
-        }
-        (None, Some(path)) => Some(Trust::Authority(absolute("storage.authority", path)?)),
-        (None, None) => None,
-        (Some(fingerprint), Some(_)) => {
-            let remedy = "write a fingerprint or an authority, not both";
-            return Err(("storage.fingerprint", fingerprint, remedy));
-        }
-    };
+    let fields = ["storage.fingerprint", "storage.authority"];
+    let trust = trust(array.fingerprint, array.authority, fields)?;
     let credentials =
         array.credentials.map(|path| absolute("storage.credentials", path)).transpose()?;
     let address = Address { url, trust, credentials };
@@ -127,6 +113,30 @@ fn address(array: Written) -> Result<Address, Bad> {
         Err(cause) => {
             let remedy = "write https://HOST with a fingerprint or an authority that can be read";
             Err(("storage.url", format!("{}: {cause}", address.url), remedy))
+        }
+    }
+}
+
+/// Whom to believe at the other end, from the fields of these names.
+pub(super) fn trust(
+    fingerprint: Option<String>,
+    authority: Option<PathBuf>,
+    [fingerprint_at, authority_at]: [&'static str; 2],
+) -> Result<Option<Trust>, Bad> {
+    match (fingerprint, authority) {
+        (Some(fingerprint), None) => {
+            let digits = fingerprint.replace(':', "");
+            if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                let remedy = "write the SHA-256 of its certificate, 64 hex digits";
+                return Err((fingerprint_at, fingerprint, remedy));
+            }
+            Ok(Some(Trust::Fingerprint(digits)))
+        }
+        (None, Some(path)) => Ok(Some(Trust::Authority(absolute(authority_at, path)?))),
+        (None, None) => Ok(None),
+        (Some(fingerprint), Some(_)) => {
+            let remedy = "write a fingerprint or an authority, not both";
+            Err((fingerprint_at, fingerprint, remedy))
         }
     }
 }
@@ -147,7 +157,7 @@ fn pushed(array: &Written) -> Result<ArrayKind, Bad> {
     Ok(ArrayKind::Pushed { away_after: Duration::from_secs(u64::from(seconds)) })
 }
 
-fn absolute(field: &'static str, path: PathBuf) -> Result<PathBuf, Bad> {
+pub(super) fn absolute(field: &'static str, path: PathBuf) -> Result<PathBuf, Bad> {
     if path.is_absolute() {
         Ok(path)
     } else {

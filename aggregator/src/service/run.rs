@@ -17,7 +17,10 @@ use super::{
 use crate::{
     config::{ArrayKind, Config, HypervisorConfig},
     cycle::Settings,
-    hypervisor::{Hypervisor, libvirt::LibvirtHypervisor, namespace::NamespaceHypervisor},
+    hypervisor::{
+        Hypervisor, libvirt::LibvirtHypervisor, namespace::NamespaceHypervisor,
+        vsphere::VsphereHypervisor,
+    },
     storage::{
         StorageArray,
         pushed::{PushedArray, PushedArrays},
@@ -91,6 +94,11 @@ async fn hypervisor_of(
         HypervisorConfig::Libvirt { hosts } => {
             // A host that does not answer now may later: the cycle asks again.
             Ok((Arc::new(LibvirtHypervisor::new(hosts.clone())), Vec::new()))
+        }
+        HypervisorConfig::Vsphere { centres } => {
+            let hypervisor =
+                VsphereHypervisor::new(centres.clone()).map_err(ServiceError::Centre)?;
+            Ok((Arc::new(hypervisor), Vec::new()))
         }
     }
 }

@@ -39,6 +39,11 @@ pub(crate) fn check(file: &ConfigFile) -> Result<ExitCode, Failure> {
                 line(&format!("  hypervisor  {}: {}", host.name, host.address))?;
             }
         }
+        HypervisorConfig::Vsphere { centres } => {
+            for centre in centres {
+                line(&format!("  hypervisor  {}: {}", centre.name, centre.address.url))?;
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

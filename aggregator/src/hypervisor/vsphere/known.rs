@@ -1,0 +1,156 @@
+//! What is known of one centre: read whole once, then kept by what changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracing::debug;
+use vsphere_soap::{Change, Client, Error, Moref, Update, Watch, Watched};
+
+use super::facts::{DATASTORE, DatastoreFacts, HOST, HostFacts, LAYOUT, MACHINE, MachineFacts};
+
+/// All that is watched.
+#[derive(Debug)]
+pub(super) struct Known {
+    watch: Watch,
+    pub(super) machines: BTreeMap<Moref, MachineFacts>,
+    pub(super) hosts: BTreeMap<Moref, HostFacts>,
+    pub(super) datastores: BTreeMap<Moref, DatastoreFacts>,
+    /// Names of networks by the value of their reference.
+    pub(super) networks: BTreeMap<String, String>,
+}
+
+fn machine_paths() -> Vec<&'static str> {
+    MACHINE.into_iter().chain([LAYOUT]).collect()
+}
+
+impl Known {
+    async fn begin(client: &Client) -> Result<Self, Error> {
+        let machine = machine_paths();
+        let watched: [Watched<'_>; 5] = [
+            ("VirtualMachine", &machine),
+            ("HostSystem", &HOST),
+            ("Datastore", &DATASTORE),
+            ("Network", &["name"]),
+            ("DistributedVirtualPortgroup", &["name"]),
+        ];
+        Ok(Self {
+            watch: Watch::begin(client, &watched).await?,
+            machines: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            datastores: BTreeMap::new(),
+            networks: BTreeMap::new(),
+        })
+    }
+
+    /// What there is now. What was known is of use as long as its session lasts; whoever fails
+    /// leaves nothing behind, so that the next one begins anew.
+    pub(super) async fn refresh(held: &mut Option<Self>, client: &Client) -> Result<(), Error> {
+        if let Some(mut known) = held.take()
+            && known.watch.is_current(client).await?
+        {
+            match known.catch_up(client).await {
+                Ok(()) => {
+                    *held = Some(known);
+                    return Ok(());
+                }
+                // What was made in a session ends with it, or is thrown away in need.
+                Err(error) if error.is(&["NotAuthenticated", "ManagedObjectNotFound"]) => {
+                    debug!(%error, "inventory read anew");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let mut known = Self::begin(client).await?;
+        known.catch_up(client).await?;
+        *held = Some(known);
+        Ok(())
+    }
+
+    async fn catch_up(&mut self, client: &Client) -> Result<(), Error> {
+        let (mut changed, mut entered) = (BTreeSet::new(), BTreeSet::new());
+        let mut is_anew = false;
+        loop {
+            let page = self.watch.next(client).await?;
+            for update in page.updates {
+                if update.change == Change::Enter {
+                    is_anew |= self.knows(&update.of);
+                    entered.insert(update.of.clone());
+                }
+                changed.extend(self.take(update));
+            }
+            if !page.has_more {
+                break;
+            }
+        }
+        if is_anew {
+            self.keep(&entered);
+        }
+        self.read_anew(client, changed).await
+    }
+
+    fn knows(&self, of: &Moref) -> bool {
+        let is_device = self.hosts.contains_key(of) || self.datastores.contains_key(of);
+        is_device || self.machines.contains_key(of) || self.networks.contains_key(&of.value)
+    }
+
+    /// A server that lets come what is there already tells all of it anew, and what it does not name
+    /// is gone: some lose the leaving over that.
+    fn keep(&mut self, entered: &BTreeSet<Moref>) {
+        let values: BTreeSet<&str> = entered.iter().map(|of| of.value.as_str()).collect();
+        self.machines.retain(|of, _| entered.contains(of));
+        self.hosts.retain(|of, _| entered.contains(of));
+        self.datastores.retain(|of, _| entered.contains(of));
+        self.networks.retain(|value, _| values.contains(value.as_str()));
+    }
+
+    /// Takes a change in; gives a machine of which more may have changed than was told.
+    fn take(&mut self, update: Update) -> Option<Moref> {
+        let Update { of, change, properties } = update;
+        if change == Change::Leave {
+            self.machines.remove(&of);
+            self.hosts.remove(&of);
+            self.datastores.remove(&of);
+            self.networks.remove(&of.value);
+            return None;
+        }
+        let told = properties.iter().map(|(path, value)| (path.as_str(), value.as_ref()));
+        match of.kind.as_str() {
+            "VirtualMachine" => {
+                let machine = self.machines.entry(of.clone()).or_default();
+                let version = machine.version.clone();
+                told.for_each(|(path, value)| machine.take(path, value));
+                let is_other = change == Change::Modify && machine.version != version;
+                return is_other.then_some(of);
+            }
+            "HostSystem" => {
+                let host = self.hosts.entry(of).or_default();
+                told.for_each(|(path, value)| host.take(path, value));
+            }
+            "Datastore" => {
+                let datastore = self.datastores.entry(of).or_default();
+                told.for_each(|(path, value)| datastore.take(path, value));
+            }
+            _ => {
+                let names = told.filter(|(path, _)| *path == "name");
+                for name in names.filter_map(|(_, value)| value) {
+                    self.networks.insert(of.value.clone(), name.text.clone());
+                }
+            }
+        }
+        None
+    }
+
+    /// A machine whose configuration has another version is read again: servers tell that version
+    /// always, and not always all that came with it.
+    async fn read_anew(&mut self, client: &Client, changed: BTreeSet<Moref>) -> Result<(), Error> {
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let changed: Vec<Moref> = changed.into_iter().collect();
+        for object in client.properties("VirtualMachine", &changed, &machine_paths()).await? {
+            let facts = MachineFacts::of(&object);
+            // One that is gone meanwhile stays gone.
+            self.machines.entry(object.of).and_modify(|known| *known = facts);
+        }
+        Ok(())
+    }
+}
