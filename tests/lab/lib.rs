@@ -26,5 +26,6 @@ pub mod fleet;
 pub mod accuracy;
 pub mod inference;
 pub mod grouping;
+pub mod inventory;
 #[path = "../sim/mod.rs"]
 pub mod sim;

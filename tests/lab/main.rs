@@ -57,6 +57,11 @@ const FIGURES: &[Figure] = &[
         about: "who depends on whom and who belongs together, beside methods of others",
         measure: lab::grouping::measure,
     },
+    Figure {
+        name: "inventory",
+        about: "what looking at a large vCenter costs, and looking again once little changed",
+        measure: lab::inventory::measure,
+    },
 ];
 
 /// Measures what the project claims, beside a peer or a floor in the same run.

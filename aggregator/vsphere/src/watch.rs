@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use tracing::debug;
+
 use crate::{
     client::{Client, Session},
     error::Error,
@@ -53,6 +55,7 @@ pub struct Page {
 #[derive(Debug)]
 pub struct Watch {
     session: Arc<Session>,
+    view: Moref,
     collector: Moref,
     version: String,
 }
@@ -109,12 +112,28 @@ impl Watch {
             .holding(from);
         let arguments = vec![spec, Element::text("partialUpdates", false)];
         made("CreateFilter", &collector, arguments).await?;
-        Ok(Self { session: Arc::clone(session), collector, version: String::new() })
+        Ok(Self { session: Arc::clone(session), view, collector, version: String::new() })
     }
 
     /// Whether it is of the session that calls are made in now.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
     pub async fn is_current(&self, client: &Client) -> Result<bool, Error> {
         Ok(Arc::ptr_eq(&self.session, &client.session().await?))
+    }
+
+    /// Takes back what the server holds for it, as far as it can be had: it would hold it until the
+    /// session ends.
+    pub async fn end(self, client: &Client) {
+        let held = [("DestroyPropertyCollector", &self.collector), ("DestroyView", &self.view)];
+        for (method, of) in held {
+            if let Err(error) = client.call_in(&self.session, method, of, Vec::new()).await {
+                debug!(%error, "not taken back");
+                return;
+            }
+        }
     }
 
     /// The next page of what changed; an empty one if nothing did. Does not wait.

@@ -56,12 +56,20 @@ impl Known {
                 Err(error) if error.is(&["NotAuthenticated", "ManagedObjectNotFound"]) => {
                     debug!(%error, "inventory read anew");
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    known.watch.end(client).await;
+                    return Err(error);
+                }
             }
         }
         let mut known = Self::begin(client).await?;
-        known.catch_up(client).await?;
-        *held = Some(known);
+        match known.catch_up(client).await {
+            Ok(()) => *held = Some(known),
+            Err(error) => {
+                known.watch.end(client).await;
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
