@@ -114,14 +114,17 @@ fn rates(what: &str, fleet: &Fleet, found: &Findings, truth: &[Truth]) -> Vec<Ro
 /// Attempts that failed, as told and as they were, over edges of which every sample came.
 fn failures(what: &str, fleet: &Fleet, watched: &Watched) -> Row {
     let present = watched.windows.last();
+    let two = watched.windows.get(watched.windows.len().saturating_sub(2)..).unwrap_or_default();
     let mut off = 0;
     for (link, truth) in fleet.links.iter().zip(&watched.truth) {
         let key = fleet.key(link);
-        let is_whole = |window: &&Joined| {
+        // After a loss at the end of the window before, what it held is told in this one.
+        let is_whole = |window: &Joined| {
             let ends = [&key.client, &key.server].into_iter().filter_map(|end| end.vm());
             ends.filter_map(|vm| window.machines.get(vm)).all(|machine| machine.coverage >= 1.0)
         };
-        let told = present.filter(is_whole).and_then(|window| window.edges.get(&key));
+        let told = present.filter(|_| two.iter().all(is_whole));
+        let told = told.and_then(|window| window.edges.get(&key));
         if let Some(told) = told.filter(|told| told.both_ends) {
             off += told.failed.abs_diff(truth.failed);
         }

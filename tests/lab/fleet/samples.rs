@@ -63,14 +63,20 @@ pub fn watch(fleet: &Fleet, policy: &Policy, windows: u64) -> Watched {
     let each = policy.window_seconds * 1000 / policy.sample_period_ms;
     let mut closed = Vec::new();
     let mut before = Vec::new();
+    let mut now = watch.totals.clone();
     for number in 0..windows {
-        before = watch.totals.clone();
         for sample in 0..each {
             watch.turn(number * each + sample);
+            if number > 0 && sample == 0 {
+                closed.extend(watch.close(number));
+            }
         }
-        closed.extend(watch.close(number + 1));
+        before = std::mem::replace(&mut now, watch.totals.clone());
     }
-    let truth = watch.totals.iter().zip(before).map(|(now, before)| Truth {
+    // The look that ends a window is the one that begins the next.
+    watch.turn(windows * each);
+    closed.extend(watch.close(windows));
+    let truth = now.iter().zip(before).map(|(now, before)| Truth {
         opened: now.opened - before.opened,
         exchanges: now.exchanges - before.exchanges,
         failed: now.failed - before.failed,
@@ -143,7 +149,8 @@ impl<'a> Watch<'a> {
                 *used += application.cpu.0 as f64 * swing(application, at) * seconds;
             }
         }
-        if number.is_multiple_of(3) {
+        let each = self.policy.window_seconds * 1000 / self.policy.sample_period_ms;
+        if number.is_multiple_of(3) || number.is_multiple_of(each.max(1)) {
             self.look(at);
         }
         for index in 0..self.fleet.machines.len() {
@@ -175,7 +182,6 @@ impl<'a> Watch<'a> {
 
     fn close(&mut self, number: u64) -> Option<Joined> {
         let end = BEGIN + self.policy.window() * u32::try_from(number).unwrap_or(u32::MAX);
-        self.look(end);
         let window = self.windows.close(end + self.policy.window() / 4)?;
         Some(join(&window))
     }
