@@ -22,6 +22,8 @@ mod predicates;
 mod rates;
 mod roles;
 mod standing;
+mod trust;
+mod witness;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -41,15 +43,20 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use self::frequency::{StorageEdge, StorageOperation};
-use self::standing::Ties;
 pub use self::{
     dependencies::{Dependency, Follows, FollowsBy},
     groups::Group,
     mixes::{Bounded, ConfigurationMix, Corrected},
     optimum::Optimum,
     roles::{Playing, Role},
+    trust::Testimony,
+    witness::Backing,
 };
 pub(crate) use self::{opportunities::free_share, predicates::NEVER_TOUCH};
+use self::{
+    standing::{Judged, Ties},
+    witness::Witnesses,
+};
 use crate::{
     catalogue::Catalogue,
     grouping::GroupRules,
@@ -110,6 +117,9 @@ pub struct Edge {
     pub coverage: f64,
     /// The records it was inferred from.
     pub records: Vec<String>,
+    /// Whether the other end backs it.
+    #[serde(default)]
+    pub backing: Backing,
 }
 
 /// What one application needs on one machine, over the windows held.
@@ -253,6 +263,12 @@ pub struct Standing {
     /// The records of what the hypervisor counted of it.
     #[serde(default)]
     pub outside_records: Vec<String>,
+    /// How far it can be believed, by its peers and its past.
+    #[serde(default)]
+    pub testimony: Testimony,
+    /// The volumes it uses, as their arrays call them.
+    #[serde(default)]
+    pub volumes: BTreeSet<String>,
 }
 
 /// All that is known after a window.
@@ -311,15 +327,23 @@ pub struct Context<'a> {
 pub fn infer(recent: &[impl Borrow<Joined>], context: &Context<'_>) -> Findings {
     let recent: Vec<&Joined> = recent.iter().map(Borrow::borrow).collect();
     let Some(present) = recent.last().copied() else { return Findings::default() };
-    let held = edges::held(&recent, context);
+    let mut held = edges::held(&recent, context);
+    let machines = measured::measured(&recent, context.policy.windows_needed);
+    let witnesses = Witnesses::of(&recent, context);
+    let judged: Judged<'_> = machines
+        .iter()
+        .map(|machine| (machine.vm, trust::trusted(machine, &witnesses, present, context)))
+        .collect();
+    let doubted = judged.iter().filter(|(_, (_, testimony))| testimony.doubted);
+    witnesses.mark(&mut held, &doubted.map(|(vm, _)| *vm).collect());
     let dependencies = dependencies::dependencies(&held, context);
     let (grouping, mut told) =
         groups::groups((&held, &dependencies), present, context.former, context);
     let ties = Ties::of((&held, &grouping), present, context);
-    let machines = measured::measured(&recent, context.policy.windows_needed);
-    let standings = machines
-        .par_iter()
-        .map(|machine| (machine.vm.clone(), standing::of(machine, present.to, &ties, context)));
+    let standings = machines.par_iter().map(|machine| {
+        let judged = judged.get(machine.vm).cloned().unwrap_or_default();
+        (machine.vm.clone(), standing::of(machine, judged, &ties, context))
+    });
     let standings: Vec<_> = standings.collect();
     let standings = BTreeMap::from_iter(standings);
     let mut remarks = present.remarks.clone();
@@ -330,6 +354,7 @@ pub fn infer(recent: &[impl Borrow<Joined>], context: &Context<'_>) -> Findings 
             remarks.push(format!("{} is not trusted: {}", standing.name, standing.trusted.reason));
         }
     }
+    remarks.extend(edges::one_sided(&held, present));
     Findings {
         window: Some(present.window.clone()),
         closed_at: present.to,

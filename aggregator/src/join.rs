@@ -122,6 +122,36 @@ pub struct Record {
     pub source: String,
 }
 
+/// What one end counted of an edge.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndCount {
+    /// Connections that came to be.
+    pub opened: u64,
+    /// Bytes both ways; `None` if not known.
+    pub bytes: Option<u64>,
+}
+
+/// What either end told of an edge by itself, of TCP alone: of what has no connections the end that
+/// answers need not know who asked. `None` if that end told nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Who opened the connections.
+    pub by_client: Option<EndCount>,
+    /// Who answered.
+    pub by_server: Option<EndCount>,
+}
+
+/// What an agent's count of its machine's edges comes to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct OwnCount {
+    /// No connection is too short for it, and none was left out: what it does not tell of, it denies.
+    pub complete: bool,
+    /// Bytes received from other machines per second; `None` if unknown.
+    pub received_per_second: Option<f64>,
+    /// Bytes sent to other machines per second; `None` if unknown.
+    pub sent_per_second: Option<f64>,
+}
+
 /// What one edge carried in a window.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Traffic {
@@ -163,6 +193,9 @@ pub struct Traffic {
     pub answered_at: BTreeSet<SocketAddr>,
     /// Its records.
     pub records: Vec<String>,
+    /// What either end told of it by itself.
+    #[serde(default)]
+    pub told: Told,
 }
 
 /// What one application used of its machine in a window.
@@ -249,6 +282,12 @@ pub struct JoinedMachine {
     /// The records of what the hypervisor counted of it.
     #[serde(default)]
     pub records: Vec<String>,
+    /// What its agent's count of its edges comes to; `None` if it does not count.
+    #[serde(default)]
+    pub counted: Option<OwnCount>,
+    /// CPU from look to look of the hypervisor, in thousandths of a core; empty if not told.
+    #[serde(default)]
+    pub cpu_looks: Sketch,
 }
 
 /// One window, joined.

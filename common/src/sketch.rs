@@ -90,6 +90,13 @@ impl Sketch {
         self.bins.keys().next_back().map(|bin| value_of(*bin))
     }
 
+    /// How many values were at least that large, within [`RELATIVE_ERROR`].
+    #[must_use]
+    pub fn count_from(&self, least: u64) -> u64 {
+        let Some(first) = bin_of(least) else { return self.count() };
+        self.bins().filter(|(bin, _)| *bin >= first).map(|(_, count)| count).sum()
+    }
+
     /// How many values were nought.
     #[must_use]
     pub const fn zeros(&self) -> u64 {

@@ -13,7 +13,7 @@ use common::id::VmId;
 use rayon::prelude::*;
 
 use super::{
-    Context, Edge, EdgeKey, Party, Rate, Regularity,
+    Backing, Context, Edge, EdgeKey, Party, Rate, Regularity,
     rates::{corrected, rate},
 };
 use crate::{
@@ -49,6 +49,10 @@ pub(super) struct Held<'a> {
     pub(super) known: Option<EdgeHistory<'a>>,
     /// What it leads to serves the whole fleet, or what it comes from watches it.
     pub(super) infrastructure: bool,
+    /// Whether the other end backs it.
+    pub(super) backing: Backing,
+    /// What it counts by as evidence, from 0 to 1.
+    pub(super) weight: f64,
 }
 
 impl Held<'_> {
@@ -65,6 +69,11 @@ impl Held<'_> {
             return 1.0;
         }
         (self.recent.per_second / context.policy.communicates_per_second).min(1.0)
+    }
+
+    /// Whether both ends told of it when it was last shown.
+    pub(super) const fn is_told_by_both(&self) -> bool {
+        self.last.both_ends
     }
 
     /// The period it is used in, if there is one.
@@ -98,6 +107,7 @@ impl Held<'_> {
             both_ends: self.last.both_ends,
             coverage: self.last.coverage,
             records: self.last.records.clone(),
+            backing: self.backing,
         }
     }
 }
@@ -190,8 +200,34 @@ impl<'a> OfOne<'a, '_> {
             ever_open: alive().fold(0.0, most_open),
             known: self.known,
             infrastructure: false,
+            backing: Backing::default(),
+            weight: 1.0,
         })
     }
+}
+
+/// Edges of which one end tells and the other does not that are told of one by one.
+const ONE_SIDED_TOLD: usize = 20;
+
+/// Edges that one end tells of and the other denies, for people.
+pub(super) fn one_sided(held: &[Held<'_>], present: &Joined) -> Vec<String> {
+    let claimed: Vec<_> = held.iter().filter(|edge| edge.backing == Backing::Claimed).collect();
+    let name = |party: &Party| {
+        let machine = party.vm().and_then(|vm| present.machines.get(vm));
+        machine.map_or_else(String::new, |machine| machine.name.clone())
+    };
+    let each = claimed.iter().take(ONE_SIDED_TOLD).map(|edge| {
+        let EdgeKey { client, server, port } = edge.key;
+        let (client, server) = (name(client), name(server));
+        format!(
+            "only one end tells of the calls of {client} to {server} on {port}; they count little"
+        )
+    });
+    let mut told: Vec<String> = each.collect();
+    if let Some(more) = claimed.len().checked_sub(ONE_SIDED_TOLD).filter(|more| *more > 0) {
+        told.push(format!("of {more} more edges only one end tells"));
+    }
+    told
 }
 
 /// Connections and exchanges.

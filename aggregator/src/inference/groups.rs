@@ -23,7 +23,10 @@ use super::{
     dependencies::{Dependency, is_call},
     edges::Held,
 };
-use crate::{grouping::GroupRules, join::Joined};
+use crate::{
+    grouping::GroupRules,
+    join::{Joined, Record},
+};
 
 /// A group of one window is the former one from this Jaccard index on.
 const SAME: f64 = 0.5;
@@ -113,7 +116,8 @@ fn graph<'a>(
         let strength = known.strength();
         let ends = edge.key.client.vm().and_then(number).zip(edge.key.server.vm().and_then(number));
         if let Some((client, server)) = ends {
-            ties.push((client, server, strength * edge.liveliness(context)));
+            let weight = strength * edge.liveliness(context) * edge.weight;
+            ties.push((client, server, weight));
         }
     }
     for users in shared_volumes(present, context).into_values() {
@@ -124,6 +128,21 @@ fn graph<'a>(
     Graph { machines, ties }
 }
 
+/// The volumes that each machine uses, by what names them the same to everybody: their array.
+pub(super) fn volumes(present: &Joined) -> BTreeMap<&VmId, BTreeSet<&str>> {
+    let mut volumes: BTreeMap<&VmId, BTreeSet<&str>> = BTreeMap::new();
+    for record in present.records.iter().filter(|record| is_use(record)) {
+        volumes.entry(&record.vm).or_default().insert(&record.target);
+    }
+    volumes
+}
+
+/// Whether an array says that a machine read or wrote.
+fn is_use(record: &Record) -> bool {
+    let is_use = matches!(&*record.operation, "read" | "write" | "read or write");
+    record.source == ARRAY && record.count > 0 && is_use
+}
+
 /// Volumes that several machines use, but not most of the fleet, by what names them the same to
 /// everybody: their array.
 #[expect(clippy::cast_precision_loss, reason = "machines are few")]
@@ -132,11 +151,8 @@ pub(super) fn shared_volumes<'a>(
     context: &Context<'_>,
 ) -> BTreeMap<&'a str, BTreeSet<&'a VmId>> {
     let mut users: BTreeMap<&str, BTreeSet<&VmId>> = BTreeMap::new();
-    let is_use = |operation: &str| matches!(operation, "read" | "write" | "read or write");
-    for record in &present.records {
-        if record.source == ARRAY && record.count > 0 && is_use(&record.operation) {
-            users.entry(&record.target).or_default().insert(&record.vm);
-        }
+    for record in present.records.iter().filter(|record| is_use(record)) {
+        users.entry(&record.target).or_default().insert(&record.vm);
     }
     let most = present.machines.len() as f64 * context.policy.shared_infrastructure_share;
     users.retain(|_, users| users.len() > 1 && (users.len() < FEW || users.len() as f64 <= most));

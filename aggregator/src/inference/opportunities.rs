@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 
 use common::{
+    clock::Timestamp,
     id::AppName,
     mix::EffectiveMix,
     units::{Bytes, Millicores},
 };
 
 use super::{
-    Context, Opportunity, besides::besides, edges::Held, frequency::longest_period,
-    measured::Measured, rates::rate,
+    Backing, Context, Opportunity,
+    besides::besides,
+    edges::Held,
+    frequency::{PERIODS_OF_SILENCE, Recurring, longest_period},
+    measured::Measured,
+    rates::rate,
 };
 use crate::{catalogue::Class, hypervisor::Allocation, policy::Policy};
 
@@ -19,9 +24,6 @@ const CPU_FLOOR: Millicores = Millicores(100);
 /// Lowered allocations are rounded up to these.
 const CPU_STEP: u64 = 10;
 const MEMORY_STEP: u64 = 1 << 20;
-
-/// Longest periods that what is used regularly must have been silent for.
-const PERIODS_OF_SILENCE: u32 = 3;
 
 /// What could be done, and why not where it could not.
 #[derive(Debug, Default)]
@@ -40,6 +42,10 @@ pub(super) struct Chances {
 pub(super) struct Calls<'a> {
     pub(super) inbound: &'a [&'a Held<'a>],
     pub(super) outbound: &'a [&'a Held<'a>],
+    /// What was ever called regularly.
+    pub(super) recurring: &'a [Recurring<'a>],
+    /// When the present window closed.
+    pub(super) now: Timestamp,
 }
 
 impl Chances {
@@ -60,7 +66,7 @@ pub(super) fn chances(machine: &Measured<'_>, calls: &Calls<'_>, context: &Conte
     }
     let mixes = machine.mix().into_iter();
     for (mix, name) in mixes.flat_map(|mix| mix.applications.0.keys().map(move |n| (mix, n))) {
-        match leaves(machine, mix, name, calls.inbound, context) {
+        match leaves(machine, mix, name, calls, context) {
             Ok(reason) => {
                 chances.found.push(Opportunity::MixDown { application: name.clone(), reason });
             }
@@ -103,9 +109,10 @@ fn leaves(
     machine: &Measured<'_>,
     mix: &EffectiveMix,
     name: &AppName,
-    inbound: &[&Held<'_>],
+    around: &Calls<'_>,
     context: &Context<'_>,
 ) -> Result<String, String> {
+    let inbound = around.inbound;
     let Some(application) = context.catalogue.0.get(name) else {
         return Err("is not in the catalogue".to_owned());
     };
@@ -129,14 +136,43 @@ fn leaves(
         application.serves.contains_key(&port)
             || used.is_some_and(|used| used.listens.contains(&port))
     };
+    // Whose port it is by the catalogue is called, whatever name its guest gives to who answers.
     let calls = inbound.iter().filter(|edge| match edge.key.server.application() {
-        Some(server) => server == name,
+        Some(server) => server == name || application.serves.contains_key(&edge.key.port),
         None => serves(edge.key.port),
     });
     let calls: Vec<&Held<'_>> = calls.copied().collect();
     let listens = used.is_some_and(|used| !used.listens.is_empty());
+    let ever = around.recurring.iter().filter(|ever| match ever.application {
+        Some(server) => server == name || application.serves.contains_key(&ever.port),
+        None => serves(ever.port),
+    });
+    if let Some(why) = may_come_again(ever, around.now) {
+        return Err(why);
+    }
+    if let Some(edge) = inbound.iter().find(|edge| edge.key.server.application().is_none())
+        && !listens
+    {
+        let port = edge.key.port;
+        return Err(format!("may be what is called on port {port}, which nothing here owns up to"));
+    }
     let is_job = application.class == Class::Batch || !listens;
     unused(machine, &calls, is_job, context.policy)
+}
+
+/// Why what was called regularly may be called again, though it was silent of late.
+fn may_come_again<'a>(
+    ever: impl Iterator<Item = &'a Recurring<'a>>,
+    now: Timestamp,
+) -> Option<String> {
+    let due = ever.filter(|ever| now.since(ever.last_seen) < ever.silence);
+    let longest = due.max_by_key(|ever| ever.silence)?;
+    let hours = |span: std::time::Duration| span.as_secs().div_ceil(3600);
+    Some(format!(
+        "was called regularly; it must be silent for {} h to show that it no longer is, and is for {} h",
+        hours(longest.silence),
+        hours(now.since(longest.last_seen))
+    ))
 }
 
 /// A job that nobody calls may leave at once. What could be called must have been silent for so
@@ -165,6 +201,9 @@ fn unused(
     if !is_open && upper < policy.unused_per_second {
         let seconds = watched.as_secs();
         return Ok(format!("was called {events} times in {seconds} s, at most {upper:.2e} per s"));
+    }
+    if !calls.is_empty() && calls.iter().all(|edge| edge.backing == Backing::Claimed) {
+        return Err("is called, as the other ends alone say".to_owned());
     }
     if calls.is_empty() {
         return Err(format!(

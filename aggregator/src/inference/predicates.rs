@@ -2,25 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use common::{
-    clock::Timestamp,
-    id::VmId,
-    units::{Bytes, Millicores},
-};
+use common::{clock::Timestamp, id::VmId, units::Millicores};
 
-use super::{
-    Claim, Context,
-    measured::{Measured, mean_cpu, weighted},
-};
+use super::{Claim, Context, measured::Measured};
 use crate::{catalogue::AGENT, hypervisor::Power, join::JoinedMachine};
 
 /// Label by which an operator says at the vendor's that a machine is none of our business.
 pub(crate) const NEVER_TOUCH: &str = "sinter:never-touch";
-/// Differences in CPU below this are the noise of two clocks that read at different moments.
-const CPU_NOISE: Millicores = Millicores(20);
-/// Differences in traffic below this, in bytes per second, are the agent's own reports, which
-/// may leave by a link that the hypervisor does not count.
-const TRAFFIC_NOISE: f64 = 65_536.0;
 /// Bytes written per second above which a machine is active however little CPU it uses.
 const ACTIVE_WRITES: f64 = 4096.0;
 
@@ -32,9 +20,9 @@ pub(super) fn no(reason: impl Into<String>) -> Claim {
     Claim { holds: false, reason: reason.into() }
 }
 
-/// Whether it uses resources of its host, by the hypervisor's figures and without the agent's own
-/// share. Network traffic is not asked: every machine that reports has some, and none goes
-/// through a guest without CPU.
+/// Whether it uses resources of its host in half of the hypervisor's looks, by the hypervisor's figures
+/// and without the agent's own share. Network traffic is not asked: every machine that reports has some,
+/// and none goes through a guest without CPU.
 pub(super) fn active(machine: &Measured<'_>, context: &Context<'_>) -> Claim {
     match machine.present.power {
         Some(Power::Off) => return no("is powered off"),
@@ -42,26 +30,41 @@ pub(super) fn active(machine: &Measured<'_>, context: &Context<'_>) -> Claim {
         Some(Power::On) => {}
     }
     let capacity = machine.present.allocation.cpu.unwrap_or(Millicores(1000));
-    let shares: Vec<(f64, bool)> =
-        machine.recent().iter().filter_map(|window| busy_share(window, capacity)).collect();
-    if shares.is_empty() {
+    let least = context.policy.active_cpu_share;
+    let windows: Vec<Busy> =
+        machine.recent().iter().filter_map(|window| busy(window, capacity, least)).collect();
+    if windows.is_empty() {
         return no("the hypervisor does not say what it uses");
     }
-    let least = context.policy.active_cpu_share;
-    let busy = shares.iter().filter(|(share, writes)| *share >= least || *writes).count();
-    let most = shares.iter().map(|(share, _)| *share).fold(0.0, f64::max);
+    let sum = |part: fn(&Busy) -> u64| windows.iter().map(part).sum::<u64>();
+    let (busy, looks) = (sum(|window| window.looks_busy), sum(|window| window.looks));
+    let most = windows.iter().map(|window| window.share).fold(0.0, f64::max);
     let told = format!(
-        "uses up to {:.2} % of its CPU besides the agent, in {busy} of {} windows at least {:.2} %",
+        "uses up to {:.2} % of its CPU besides the agent, in {busy} of {looks} looks at least {:.2} %",
         most * 100.0,
-        shares.len(),
         least * 100.0
     );
-    if busy * 2 >= shares.len() { yes(told) } else { no(told) }
+    if busy * 2 >= looks { yes(told) } else { no(told) }
 }
 
-/// Share of its CPU that a machine used without the agent, and whether it wrote a lot.
+/// How busy a machine was in a window.
+#[derive(Debug, Clone, Copy)]
+struct Busy {
+    /// Share of its CPU that it used without the agent, on average.
+    share: f64,
+    looks: u64,
+    looks_busy: u64,
+}
+
+/// How busy a machine was; where single looks are not known its average is one. What wrote a lot was
+/// busy all along, however little CPU that took.
 #[expect(clippy::cast_precision_loss, reason = "no machine has 2^52 cores")]
-fn busy_share(window: &JoinedMachine, capacity: Millicores) -> Option<(f64, bool)> {
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of an amount is one, and a float to u64 saturates"
+)]
+fn busy(window: &JoinedMachine, capacity: Millicores, least: f64) -> Option<Busy> {
     let used = window.outside.cpu_mean?;
     let agent = window.applications.iter().find(|(name, _)| name.as_str() == AGENT);
     let agent = agent.map(|(_, used)| used);
@@ -69,15 +72,21 @@ fn busy_share(window: &JoinedMachine, capacity: Millicores) -> Option<(f64, bool
     let share = used.0.saturating_sub(own.0) as f64 / capacity.0.max(1) as f64;
     let own_writes = agent.and_then(|agent| agent.written_per_second).unwrap_or(0.0);
     let writes = window.outside.written_per_second.unwrap_or(0.0) - own_writes > ACTIVE_WRITES;
-    Some((share, writes))
+    let known = window.cpu_looks.count();
+    let from = own.0 + ((least * capacity.0 as f64).ceil() as u64).max(1);
+    let (looks, looks_busy) = match known {
+        0 => (1, u64::from(share >= least)),
+        known => (known, window.cpu_looks.count_from(from)),
+    };
+    Some(Busy { share, looks, looks_busy: if writes { looks } else { looks_busy } })
 }
 
 /// Whether it works in concert with others: `peers` are the names of those it communicates or shares
-/// a volume with, and it stands in a business group with others.
+/// one of the `volumes` with, and it stands in a business group with others.
 pub(super) fn participating(
     machine: &Measured<'_>,
     active: &Claim,
-    (peers, in_company): (&BTreeSet<&str>, bool),
+    (peers, volumes, in_company): (&BTreeSet<&str>, &BTreeSet<&str>, bool),
 ) -> Claim {
     if !active.holds {
         return no("is not active");
@@ -92,67 +101,12 @@ pub(super) fn participating(
     }
     let shown: Vec<&str> = peers.iter().take(4).copied().collect();
     let more = if peers.len() > shown.len() { " and others" } else { "" };
-    let told = format!("works with {}{more}", shown.join(", "));
-    if in_company { yes(told) } else { no(format!("{told}, but stands alone in its group")) }
-}
-
-/// Whether guest and hypervisor agree about it. A machine of which only one side speaks cannot be
-/// held against anything, and is not trusted with a change.
-pub(super) fn trusted(machine: &Measured<'_>, context: &Context<'_>) -> Claim {
-    if let Some(contradiction) = machine.present.contradictions.first() {
-        return no(contradiction.clone());
-    }
-    if !machine.present.has_agent {
-        return no("no agent reports from it, so the hypervisor stands alone");
-    }
-    let tolerance = context.policy.trust_tolerance;
-    let outside = mean_cpu(machine.recent().iter().map(|window| &window.outside));
-    let Some(outside) = outside else { return no("the hypervisor does not say what CPU it uses") };
-    let guest = mean_cpu(machine.recent().iter().map(|window| &window.guest));
-    let applications = applications_cpu(machine);
-    let differ = |guest: Millicores, outside: Millicores| {
-        let off = guest.0.abs_diff(outside.0);
-        off > CPU_NOISE.0 && as_float(off) > tolerance * as_float(guest.0.max(outside.0))
+    let through = match volumes.first() {
+        Some(volume) => format!("; uses the volume {volume}"),
+        None => String::new(),
     };
-    if let Some(guest) = guest.filter(|guest| differ(*guest, outside)) {
-        return no(format!("the guest says it uses {guest}, the hypervisor says {outside}"));
-    }
-    if applications > outside && differ(applications, outside) {
-        let told = "its applications say they use";
-        return no(format!("{told} {applications}, the hypervisor says {outside} of the whole"));
-    }
-    traffic_agrees(machine, tolerance).unwrap_or_else(|| {
-        yes(format!("guest and hypervisor agree within {:.0} %", tolerance * 100.0))
-    })
-}
-
-/// Why the traffic that both sides count does not agree; `None` if it does or cannot be held
-/// against each other.
-fn traffic_agrees(machine: &Measured<'_>, tolerance: f64) -> Option<Claim> {
-    type Side = fn(&crate::join::Use) -> Option<f64>;
-    let sides: [(&str, Side); 2] =
-        [("receives", |side| side.received_per_second), ("sends", |side| side.sent_per_second)];
-    for (verb, side) in sides {
-        let recent = machine.recent().iter();
-        let guest = weighted(recent.clone().map(|w| (side(&w.guest), w.guest.watched)));
-        let outside = weighted(recent.map(|w| (side(&w.outside), w.outside.watched)));
-        let Some((guest, outside)) = guest.zip(outside) else { continue };
-        let off = (guest - outside).abs();
-        if off > TRAFFIC_NOISE && off > tolerance * guest.max(outside) {
-            let told = format!("the guest says it {verb} {} per second", bytes(guest));
-            return Some(no(format!("{told}, the hypervisor says {}", bytes(outside))));
-        }
-    }
-    None
-}
-
-/// CPU of all applications of a guest, over the windows needed to act.
-fn applications_cpu(machine: &Measured<'_>) -> Millicores {
-    let sums = machine.recent().iter().map(|window| {
-        window.applications.values().filter_map(|used| used.cpu_mean).map(|cpu| cpu.0).sum()
-    });
-    let sums: Vec<u64> = sums.collect();
-    Millicores(sums.iter().sum::<u64>() / (sums.len() as u64).max(1))
+    let told = format!("works with {}{more}{through}", shown.join(", "));
+    if in_company { yes(told) } else { no(format!("{told}, but stands alone in its group")) }
 }
 
 /// What keeps a machine from being changed, whatever could be gained; `None` if nothing does.
@@ -216,18 +170,4 @@ pub(super) fn busy_neighbour<'a>(
     busy_groups: &'a BTreeSet<(&'a VmId, &'a VmId)>,
 ) -> bool {
     busy_groups.iter().any(|(of, busy)| *of == group && *busy != vm)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "three digits are compared")]
-fn as_float(amount: u64) -> f64 {
-    amount as f64
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a rate is none below zero, and a float to u64 saturates"
-)]
-fn bytes(amount: f64) -> Bytes {
-    Bytes(amount.round() as u64)
 }

@@ -8,9 +8,10 @@ use common::{
 };
 
 use super::{
-    Claim, Context, Need, Standing,
+    Claim, Context, Need, Standing, Testimony,
     concert::Concert,
     edges::Held,
+    frequency::{Recurring, recurring},
     groups::{self, Grouping},
     measured::Measured,
     mixes,
@@ -18,8 +19,12 @@ use super::{
     optimum,
     predicates::{self, busy_neighbour, no, yes},
     roles,
+    witness::CLAIMED,
 };
 use crate::join::Joined;
+
+/// Whether each machine is trusted, and how far it can be believed.
+pub(super) type Judged<'a> = BTreeMap<&'a VmId, (Claim, Testimony)>;
 
 /// Who is tied to whom, by machine.
 pub(super) struct Ties<'a> {
@@ -33,6 +38,12 @@ pub(super) struct Ties<'a> {
     outbound: HashMap<&'a VmId, Vec<&'a Held<'a>>>,
     /// The business group of each machine that has one.
     business: HashMap<&'a VmId, u64>,
+    /// When the present window closed.
+    now: Timestamp,
+    /// What was ever called regularly, by machine.
+    recurring: BTreeMap<&'a VmId, Vec<Recurring<'a>>>,
+    /// The volumes that each machine uses, as their arrays call them.
+    volumes: BTreeMap<&'a VmId, BTreeSet<&'a str>>,
     /// Machines in a business group of two or more.
     in_company: HashSet<&'a VmId>,
 }
@@ -52,6 +63,9 @@ impl<'a> Ties<'a> {
             peers: HashMap::new(),
             inbound: HashMap::new(),
             outbound: HashMap::new(),
+            now: present.to,
+            recurring: recurring(context),
+            volumes: groups::volumes(present),
             in_company: in_company.map(|(vm, _)| *vm).collect(),
             business: business.into_iter().map(|(vm, group)| (vm, group.id)).collect(),
         };
@@ -67,11 +81,12 @@ impl<'a> Ties<'a> {
             let Some(client) = edge.key.client.vm().filter(|client| *client != server) else {
                 continue;
             };
-            if edge.infrastructure {
+            // What a liar alone tells ties nobody to it.
+            if edge.infrastructure || edge.weight <= 0.0 {
                 continue;
             }
             ties.concert.tie(client, server);
-            if edge.communicates(context) {
+            if edge.weight > CLAIMED && edge.communicates(context) {
                 ties.peers.entry(client).or_default().extend(name(server));
                 ties.peers.entry(server).or_default().extend(name(client));
             }
@@ -97,24 +112,26 @@ impl<'a> Ties<'a> {
 /// All claims about one machine.
 pub(super) fn of<'a>(
     machine: &Measured<'a>,
-    now: Timestamp,
+    (trusted, testimony): (Claim, Testimony),
     ties: &Ties<'a>,
     context: &Context<'a>,
 ) -> Standing {
     let none = BTreeSet::new();
     let active = predicates::active(machine, context);
     let peers = ties.peers.get(machine.vm).unwrap_or(&none);
-    let participating =
-        predicates::participating(machine, &active, (peers, ties.in_company.contains(machine.vm)));
-    let trusted = predicates::trusted(machine, context);
+    let volumes = ties.volumes.get(machine.vm).unwrap_or(&none);
+    let in_company = ties.in_company.contains(machine.vm);
+    let participating = predicates::participating(machine, &active, (peers, volumes, in_company));
     let group = ties.roots.get(machine.vm).copied().unwrap_or(machine.vm);
-    let obstacle = predicates::obstacle(machine, &trusted, now, context).or_else(|| {
+    let obstacle = predicates::obstacle(machine, &trusted, ties.now, context).or_else(|| {
         let busy = busy_neighbour(machine.vm, group, &ties.busy);
         busy.then(|| "a plan under way touches a machine it works with".to_owned())
     });
     let calls = Calls {
         inbound: ties.inbound.get(machine.vm).map_or(&[], Vec::as_slice),
         outbound: ties.outbound.get(machine.vm).map_or(&[], Vec::as_slice),
+        recurring: ties.recurring.get(machine.vm).map_or(&[], Vec::as_slice),
+        now: ties.now,
     };
     let (candidate, chances) = match obstacle {
         Some(obstacle) => (no(obstacle), Chances::default()),
@@ -155,6 +172,8 @@ pub(super) fn of<'a>(
         roles: roles::roles(machine, &calls, context),
         records: used.map(|(name, used)| (name.clone(), used.records.clone())).collect(),
         outside_records: present.records.clone(),
+        testimony,
+        volumes: volumes.iter().map(|volume| (*volume).to_owned()).collect(),
     }
 }
 

@@ -74,7 +74,7 @@ fn a_machine_that_computes_is_active() {
 #[test]
 fn a_machine_on_which_only_the_agent_works_is_not_active() {
     let standing = around().standing(&demonstration(), "idle-1");
-    claim(&standing.active, false, "in 0 of 2 windows");
+    claim(&standing.active, false, "in 0 of 4 looks");
     claim(&standing.participating, false, "is not active");
 }
 

@@ -59,6 +59,7 @@ pub(super) struct Carried {
     pub(super) watched: Duration,
     pub(super) answered_at: BTreeSet<SocketAddr>,
     pub(super) starts: Starts,
+    pub(super) told: super::Told,
     detected: Detected,
     open_by_client: f64,
     open_by_server: f64,

@@ -12,7 +12,7 @@ use common::{
     sample::{Direction, Flow, FlowKey, Protocol},
 };
 
-use super::{JoinedMachine, addresses::Owners};
+use super::{EndCount, JoinedMachine, addresses::Owners};
 use crate::window::{GuestWindow, SamplingWindow, Starts};
 
 /// From here on up kernels pick the port of a client.
@@ -74,7 +74,7 @@ impl<'a> End<'a> {
 
 /// What both ends of a pair counted.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Told<'a> {
+pub(super) struct Counted<'a> {
     pub(super) client: Option<End<'a>>,
     pub(super) server: Option<End<'a>>,
 }
@@ -88,9 +88,24 @@ pub(super) struct Share {
     pub(super) flow: Flow,
     /// When its connections came to be.
     pub(super) starts: Starts,
+    /// What the client's end counted of it.
+    pub(super) by_client: Option<EndCount>,
+    /// What the server's end counted of it.
+    pub(super) by_server: Option<EndCount>,
 }
 
-impl Told<'_> {
+impl Share {
+    const fn of(client: Option<AppName>, flow: Flow, starts: Starts) -> Self {
+        Self { client, flow, starts, by_client: None, by_server: None }
+    }
+}
+
+/// What one end counted.
+fn end_count(flow: &Flow) -> EndCount {
+    EndCount { opened: flow.opened, bytes: bytes(flow) }
+}
+
+impl Counted<'_> {
     /// The application that answers: the one that counted most.
     pub(super) fn answering(&self) -> Option<&AppName> {
         let told = self.server.iter().flat_map(|end| &end.by_application);
@@ -118,32 +133,29 @@ impl Told<'_> {
     /// What the client's applications carried, each its own part.
     pub(super) fn shares(&self) -> Vec<Share> {
         let (client, server) = (self.client.as_ref(), self.server.as_ref());
-        let own = client.map(|end| self.split(end)).unwrap_or_default();
-        let chosen = match (client, server) {
-            (Some(client), Some(server)) => {
-                if sees_more(client, server) {
-                    None
-                } else {
-                    Some(server)
-                }
-            }
-            (None, Some(server)) => Some(server),
-            (_, None) => None,
-        };
-        match chosen {
-            None => own,
-            Some(server) if own.is_empty() => {
-                vec![Share { client: None, flow: server.total(), starts: server.all_starts() }]
-            }
-            Some(server) => {
-                let mut shares = spread(&own, &server.total());
-                // Whose they are the client's end alone tells; of one application they are all.
-                if let [only] = shares.as_mut_slice() {
-                    only.starts = server.all_starts();
-                }
-                shares
-            }
+        let mut own = client.map(|end| self.split(end)).unwrap_or_default();
+        for share in &mut own {
+            share.by_client = Some(end_count(&share.flow));
         }
+        let Some(server) = server else { return own };
+        let total = server.total();
+        if own.is_empty() {
+            let by_server = Some(end_count(&total));
+            return vec![Share { by_server, ..Share::of(None, total, server.all_starts()) }];
+        }
+        let mut shares = spread(&own, &total);
+        for (own, share) in own.iter_mut().zip(&mut shares) {
+            let by_server = end_count(&share.flow);
+            (own.by_server, share.by_server) = (Some(by_server), Some(by_server));
+        }
+        if client.is_some_and(|client| sees_more(client, server)) {
+            return own;
+        }
+        // Whose they are the client's end alone tells; of one application they are all.
+        if let [only] = shares.as_mut_slice() {
+            only.starts = server.all_starts();
+        }
+        shares
     }
 
     fn split(&self, end: &End<'_>) -> Vec<Share> {
@@ -155,7 +167,7 @@ impl Told<'_> {
             end.starts.get(name).into_iter().for_each(|more| starts.merge(more));
         }
         let shares = split.into_iter();
-        shares.map(|(client, (flow, starts))| Share { client, flow, starts }).collect()
+        shares.map(|(client, (flow, starts))| Share::of(client, flow, starts)).collect()
     }
 }
 
@@ -192,6 +204,8 @@ fn spread(own: &[Share], total: &Flow) -> Vec<Share> {
     let parts = own.iter().enumerate().map(|(row, share)| Share {
         client: share.client.clone(),
         starts: share.starts.clone(),
+        by_client: share.by_client,
+        by_server: None,
         flow: Flow {
             opened: counts[row].unwrap_or(0),
             closed: closed[row].unwrap_or(0),
@@ -244,7 +258,7 @@ pub(super) fn bytes(flow: &Flow) -> Option<u64> {
 /// What every pair counted in a window, by either end, and the machines whose agents count all.
 #[derive(Debug, Default)]
 pub(super) struct Flows<'a> {
-    pub(super) pairs: BTreeMap<Pair, Told<'a>>,
+    pub(super) pairs: BTreeMap<Pair, Counted<'a>>,
     counting: BTreeSet<&'a VmId>,
     /// Connections of which nobody can tell who opened them.
     pub(super) unclear: u64,
@@ -350,10 +364,9 @@ mod tests {
 
     #[test]
     fn what_the_server_counted_goes_where_the_client_says_and_failures_stay() {
-        let own = |name: &str, opened, failed| Share {
-            client: Some(name.parse().unwrap()),
-            starts: Starts::default(),
-            flow: Flow { failed, ..flow(opened) },
+        let own = |name: &str, opened, failed| {
+            let name = Some(name.parse().unwrap());
+            Share::of(name, Flow { failed, ..flow(opened) }, Starts::default())
         };
         let total = Flow { sent: Some(common::units::Bytes(40)), ..flow(8) };
         let spread = spread(&[own("shop", 3, 2), own("web", 1, 0)], &total);

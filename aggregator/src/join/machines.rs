@@ -8,17 +8,25 @@ use std::{
 
 use common::{
     id::VmId,
-    sample::{ConnectionState, Facts},
+    sample::{ConnectionState, Facts, Flow, FlowKey},
+    units::Bytes,
 };
 
 use super::{
-    JoinedMachine, Use, Used,
+    JoinedMachine, OwnCount, Use, Used,
     outside::{Outside, millicores},
 };
 use crate::{
     hypervisor::{Inventory, Machine, Power},
     window::{ApplicationSpan, ConnectionSpan, GuestWindow, SamplingWindow},
 };
+
+/// Share of the connections due that an agent must have seen for its silence to mean anything, in
+/// hundredths of a per cent.
+const COMPLETE: u32 = 9_500;
+/// Share of its samples that must have come. Totals go on while none comes: what was missed is told by
+/// the next.
+const REPORTED: f64 = 0.5;
 
 /// Every machine that the inventory or an agent speaks of.
 pub(super) fn machines(
@@ -45,6 +53,7 @@ pub(super) fn machines(
     for (vm, machine) in &mut machines {
         let outside = Outside::of(&window.looks, vm);
         machine.outside = outside.seen();
+        machine.cpu_looks = outside.cpu_looks;
         machine.out_of_memory = outside.out_of_memory.total();
     }
     machines
@@ -84,6 +93,7 @@ fn take_guest(
     machine.coverage = guest.coverage();
     machine.guest = use_of(guest);
     machine.mix.clone_from(&guest.mix);
+    machine.counted = own_count(guest, known);
     machine.applications =
         guest.applications.iter().map(|(name, span)| (name.clone(), used(span))).collect();
     let spans = guest.connections.values().flatten();
@@ -114,6 +124,31 @@ fn use_of(guest: &GuestWindow) -> Use {
         sent_per_second: per_second(counters.sent),
         written_per_second: per_second(counters.written),
     }
+}
+
+/// What its flows come to. Those between its own addresses pass no link, and neither do those of
+/// addresses that its hypervisor knows nothing of, such as those of containers behind a bridge.
+fn own_count(guest: &GuestWindow, known: Option<&Machine>) -> Option<OwnCount> {
+    let counted = guest.counted?;
+    let own = known.map(addresses_of).unwrap_or_default();
+    let passes = |key: &FlowKey| {
+        own.contains(&key.local) && !own.contains(&key.remote) && !key.remote.is_loopback()
+    };
+    let sum = |part: fn(&Flow) -> Option<Bytes>| {
+        let known =
+            guest.flows.iter().filter(|(key, _)| passes(key)).filter_map(|(_, flow)| part(flow));
+        let sum = known.map(|bytes| bytes.0).fold(0, u64::saturating_add);
+        per_second(Some(sum), guest.counted_over).filter(|_| !own.is_empty())
+    };
+    Some(OwnCount {
+        complete: counted.ends_are_told
+            && counted.merged_edges == 0
+            && guest.left_out().edges == 0
+            && guest.coverage() >= REPORTED
+            && counted.share().is_none_or(|hundredths| hundredths >= COMPLETE),
+        received_per_second: sum(|flow| flow.received),
+        sent_per_second: sum(|flow| flow.sent),
+    })
 }
 
 fn used(span: &ApplicationSpan) -> Used {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use common::{
     id::VmId,
+    sketch::Sketch,
     units::{Bytes, Millicores},
 };
 
@@ -41,7 +42,7 @@ impl Counted {
 }
 
 /// The sums over one window.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Outside {
     pub(super) cpu_ms: Counted,
     pub(super) read: Counted,
@@ -52,6 +53,8 @@ pub(super) struct Outside {
     pub(super) out_of_memory: Counted,
     received: Counted,
     sent: Counted,
+    /// CPU from look to look.
+    pub(super) cpu_looks: Sketch,
     cpu_peak: Option<Millicores>,
     memory_peak: Option<Bytes>,
     watched: Duration,
@@ -90,7 +93,9 @@ impl Outside {
         self.out_of_memory.take(was.out_of_memory, now.out_of_memory, over);
         let cpu = now.cpu_ms.zip(was.cpu_ms).and_then(|(now, was)| now.checked_sub(was));
         if let Some(cpu) = cpu.filter(|_| over >= SHORTEST_SPAN) {
-            self.cpu_peak = self.cpu_peak.max(millicores(cpu, over));
+            let cpu = millicores(cpu, over);
+            self.cpu_peak = self.cpu_peak.max(cpu);
+            cpu.into_iter().for_each(|cpu| self.cpu_looks.insert(cpu.0));
         }
     }
 

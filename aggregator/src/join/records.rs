@@ -103,6 +103,7 @@ impl<'a> Book<'a> {
             bytes: known.reduce(u64::saturating_add),
             answered_at: carried.answered_at,
             records,
+            told: carried.told,
         };
         (key, traffic)
     }

@@ -109,6 +109,11 @@ fn machine(fields: &mut Fields) -> Result<JoinedMachine, BadCell> {
         half_closed: fields.count()?,
         contradictions: fields.json()?,
         records: fields.maybe_json()?.unwrap_or_default(),
+        counted: fields.maybe_json()?,
+        cpu_looks: match fields.maybe_parsed::<Word>()? {
+            Some(text) => sketch("cpu_looks", &text.0)?,
+            None => Sketch::default(),
+        },
     })
 }
 
@@ -160,6 +165,7 @@ fn edge(fields: &mut Fields) -> Result<(EdgeKey, Traffic), BadCell> {
         bytes: fields.maybe_count()?,
         answered_at: fields.json()?,
         records: fields.json()?,
+        told: fields.maybe_json()?.unwrap_or_default(),
     };
     Ok((key, traffic))
 }

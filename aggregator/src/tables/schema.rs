@@ -82,6 +82,13 @@ pub(super) const MACHINES: &[Column] = &[
         "why guest and hypervisor do not agree about who it is: a list of texts",
     ),
     maybe("records", Json, "keys of the records of what the hypervisor counted of it: a list"),
+    maybe(
+        "counted",
+        Json,
+        "what its agent's count of its edges comes to: complete, received_per_second, sent_per_second; \
+         empty if it does not count",
+    ),
+    maybe("cpu_looks", Text, "CPU in millicores from look to look of the hypervisor, as a sketch"),
 ];
 
 pub(super) const APPLICATIONS: &[Column] = &[
@@ -133,6 +140,11 @@ pub(super) const EDGES: &[Column] = &[
     maybe("bytes", Count, "bytes both ways"),
     always("answered_at", Json, "where it was answered: a list of addresses with ports"),
     always("records", Json, "keys of its records: a list"),
+    maybe(
+        "told",
+        Json,
+        "what either end told by itself: by_client, by_server, each opened and bytes",
+    ),
 ];
 
 pub(super) const RECORDS: &[Column] = &[

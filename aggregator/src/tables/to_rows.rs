@@ -83,6 +83,8 @@ fn machine(mut row: Row, machine: &JoinedMachine) -> Row {
         half_closed,
         contradictions,
         records,
+        counted,
+        cpu_looks,
     } = machine;
     row.text(name).maybe_text(host.as_ref()).maybe_text(power.map(power_name));
     row.maybe_count(cpu.map(|cpu| cpu.0)).maybe_count(bytes(*memory)).maybe_count(bytes(*storage));
@@ -96,6 +98,11 @@ fn machine(mut row: Row, machine: &JoinedMachine) -> Row {
         None => row.maybe_text(None::<&str>),
     };
     row.count(*half_closed).json(contradictions).json(records);
+    match counted {
+        Some(counted) => row.json(counted),
+        None => row.maybe_text(None::<&str>),
+    };
+    row.maybe_text((!cpu_looks.is_empty()).then(|| sketch(cpu_looks)));
     row
 }
 
@@ -153,6 +160,7 @@ fn edge(mut row: Row, key: &EdgeKey, traffic: &Traffic) -> Row {
         bytes,
         answered_at,
         records,
+        told,
     } = traffic;
     for party in [client, server] {
         let address = if let Party::External { address } = party { Some(address) } else { None };
@@ -162,6 +170,7 @@ fn edge(mut row: Row, key: &EdgeKey, traffic: &Traffic) -> Row {
     row.maybe_count(*exchanges).json(starts).count(*starts_missing).maybe_real(*detected);
     row.count(*seen).count(*alive).real(*open_mean).flag(*both_ends).real(*coverage);
     row.count(nanoseconds(*watched)).maybe_count(*bytes).json(answered_at).json(records);
+    row.json(told);
     row
 }
 

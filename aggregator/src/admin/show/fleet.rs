@@ -120,8 +120,23 @@ fn judged(shown: &mut v1::Machine, standing: &Standing, seen: Option<&LastSeen>)
     shown.cpu_peak_millicores = standing.cpu_peak.map(|cpu| cpu.0);
     shown.memory_peak_bytes = standing.memory_peak.map(|memory| memory.0);
     shown.applications = needs(standing, seen);
+    shown.testimony = Some(testimony(&standing.testimony));
+    shown.volumes = standing.volumes.iter().cloned().collect();
     if shown.mix.is_none() {
         shown.mix = standing.mix.as_ref().map(Into::into);
+    }
+}
+
+/// How far it can be believed.
+fn testimony(testimony: &inference::Testimony) -> v1::Testimony {
+    let inference::Testimony { agrees, denies, unbacked, score, windows, doubted } = testimony;
+    v1::Testimony {
+        agrees: *agrees,
+        denies: denies.clone(),
+        unbacked: unbacked.clone(),
+        score: *score,
+        windows: *windows,
+        doubted: *doubted,
     }
 }
 

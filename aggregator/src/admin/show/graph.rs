@@ -68,6 +68,7 @@ pub(in super::super) fn edge(
         period: edge.period.map(regularity),
         calendar: edge.calendar.map(regularity),
         detected: edge.detected,
+        backing: word(&edge.backing),
     }
 }
 

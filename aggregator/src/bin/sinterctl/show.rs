@@ -134,6 +134,9 @@ fn machine(printer: &Printer, m: &v1::Machine) -> String {
     for (name, value) in lines {
         text += &format!("  {name:14}{value}\n");
     }
+    for (name, value) in testimony(m.testimony.as_ref()) {
+        text += &format!("  {name:14}{value}\n");
+    }
     if m.group > 0 {
         let named = safe(&m.group_name);
         text += &format!("  {:14}{named} (see `sinterctl groups show {}`)\n", "group", m.group);
@@ -153,6 +156,28 @@ fn machine(printer: &Printer, m: &v1::Machine) -> String {
     }
     text += "\n";
     text + &needs::needs(printer, &m.applications)
+}
+
+/// What its peers and its past say of a machine, where there is anything.
+fn testimony(testimony: Option<&v1::Testimony>) -> Vec<(&'static str, String)> {
+    let Some(told) = testimony else { return Vec::new() };
+    let names = |names: &[String]| safe(&names.join(", "));
+    let mut lines = Vec::new();
+    if told.agrees > 0 {
+        lines.push(("agrees with", format!("{} machines about who calls whom", told.agrees)));
+    }
+    if !told.denies.is_empty() {
+        lines.push(("denies", format!("connections that these tell of: {}", names(&told.denies))));
+    }
+    if !told.unbacked.is_empty() {
+        let peers = names(&told.unbacked);
+        lines.push(("claims", format!("connections that these do not have: {peers}")));
+    }
+    if told.score > 0.0 {
+        let (score, windows) = (percent(told.score), told.windows);
+        lines.push(("lie score", format!("{score} of {windows} windows")));
+    }
+    lines
 }
 
 pub(crate) fn hosts(_: &Printer, answer: &v1::ListHostsResponse) -> String {

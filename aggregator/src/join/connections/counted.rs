@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use common::sample::Coverage;
+use common::sample::{Coverage, Protocol};
 
 use super::{Carried, Ends, Merger, View, sum};
 use crate::join::{
-    EdgeKey, Outcome, Party,
-    flows::{self, Caller, End, Pair, Share, Told},
+    EdgeKey, EndCount, Outcome, Party,
+    flows::{self, Caller, Counted, End, Pair, Share},
 };
 
 impl Carried {
@@ -27,6 +27,16 @@ impl Carried {
         }
         self.reset += flow.reset;
         self.exchanges = sum(self.exchanges, flows::exchanges(flow));
+        let both = [
+            (&mut self.told.by_client, share.by_client),
+            (&mut self.told.by_server, share.by_server),
+        ];
+        for (so_far, more) in both {
+            let Some(more) = more else { continue };
+            let so_far = so_far.get_or_insert_with(|| EndCount { opened: 0, bytes: None });
+            so_far.opened += more.opened;
+            so_far.bytes = sum(so_far.bytes, more.bytes);
+        }
     }
 }
 
@@ -36,7 +46,7 @@ impl<'a> Merger<'a> {
         &self,
         edges: &mut BTreeMap<EdgeKey, Carried>,
         pair: &Pair,
-        told: &Told<'a>,
+        told: &Counted<'a>,
     ) {
         let server = self.answering(pair, told);
         let ends = [&told.client, &told.server].into_iter().flatten();
@@ -44,7 +54,10 @@ impl<'a> Merger<'a> {
         let by_share = |end: &&End<'_>| end.guest.counted.and_then(|counted| counted.share());
         let counted = ends.clone().max_by_key(by_share).and_then(|end| end.guest.counted);
         let coverage = ends.map(|end| end.guest.edge_coverage()).fold(0.0, f64::max);
-        for share in told.shares() {
+        for mut share in told.shares() {
+            if pair.protocol != Protocol::Tcp {
+                (share.by_client, share.by_server) = (None, None);
+            }
             let client = match &pair.client {
                 Caller::Address(address) => Party::External { address: *address },
                 Caller::Machine(vm) => {
@@ -66,7 +79,7 @@ impl<'a> Merger<'a> {
         }
     }
 
-    fn answering(&self, pair: &Pair, told: &Told<'a>) -> Party {
+    fn answering(&self, pair: &Pair, told: &Counted<'a>) -> Party {
         let address = pair.server.ip();
         let viewer = match &pair.client {
             Caller::Machine(vm) => self.owners.owner(vm, address),

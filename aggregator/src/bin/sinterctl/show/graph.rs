@@ -53,11 +53,19 @@ fn edges(printer: &Printer, edges: &[v1::Edge]) -> String {
                 both(edge, by_chance),
                 format!("{:.1}", edge.open_mean),
                 edge.seen.to_string(),
-                printer.claim(edge.both_ends),
+                backed(printer, edge),
                 percent(edge.coverage),
             ]
         }),
     )
+}
+
+/// Whether both ends tell of an edge, and where they do not agree.
+fn backed(printer: &Printer, edge: &v1::Edge) -> String {
+    match edge.backing.as_str() {
+        doubt @ ("claimed" | "apart") => doubt.to_owned(),
+        _ => printer.claim(edge.both_ends),
+    }
 }
 
 fn storage(edges: &[v1::StorageEdge]) -> String {
