@@ -8,6 +8,8 @@
 
 #[path = "accuracy/edges.rs"]
 mod edges;
+#[path = "accuracy/liars.rs"]
+mod liars;
 #[path = "accuracy/peers.rs"]
 mod peers;
 #[path = "accuracy/periods.rs"]
@@ -22,6 +24,7 @@ use aggregator::policy::Policy;
 use crate::{
     figure::{Failure, Row, sizes},
     fleet::{Fleet, Shape},
+    grouping, plan,
 };
 
 /// Machines of the fleets that are watched sample by sample.
@@ -37,8 +40,11 @@ pub fn measure() -> Result<Vec<Row>, Failure> {
     for machines in sizes(&SIZES)? {
         rows.extend(edges::measure(machines));
         rows.extend(predicates::measure(machines));
+        rows.extend(liars::measure(machines));
     }
     rows.extend(periods::measure());
+    rows.extend(grouping::measure()?);
+    rows.extend(plan::quality()?);
     Ok(rows)
 }
 

@@ -14,6 +14,8 @@ mod chance;
 pub mod found;
 #[path = "fleet/joined.rs"]
 pub mod joined;
+#[path = "fleet/liars.rs"]
+mod liars;
 #[path = "fleet/make.rs"]
 mod make;
 #[path = "fleet/samples.rs"]
@@ -21,6 +23,7 @@ pub mod samples;
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
+pub use self::liars::Lie;
 use aggregator::{
     catalogue::{Application as Listed, Catalogue, Class, Rule},
     hypervisor::{Allocation, Host, Inventory, Machine as Known, Nic, Power},
@@ -78,31 +81,6 @@ impl Shape {
     }
 }
 
-/// How a guest lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lie {
-    /// It says it uses a third of the CPU it uses.
-    UnderReports,
-    /// It says it uses three times the CPU it uses.
-    OverReports,
-    /// It tells of connections that the other end knows nothing of.
-    InventsEdges,
-    /// It tells of none of its connections.
-    HidesEdges,
-}
-
-impl Lie {
-    /// By what a guest's CPU figures are wrong.
-    #[must_use]
-    pub const fn factor(self) -> f64 {
-        match self {
-            Self::UnderReports => 1.0 / 3.0,
-            Self::OverReports => 3.0,
-            Self::InventsEdges | Self::HidesEdges => 1.0,
-        }
-    }
-}
-
 /// One application on one machine.
 #[derive(Debug, Clone)]
 pub struct Application {
@@ -137,6 +115,8 @@ pub struct Machine {
     pub given: Allocation,
     /// How it lies.
     pub lie: Option<Lie>,
+    /// The machine that lies with it, by place.
+    pub accomplice: Option<usize>,
     /// Share of its samples that are lost.
     pub loses: f64,
     /// It tries in vain to reach others.

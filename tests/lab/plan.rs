@@ -45,6 +45,15 @@ pub fn measure() -> Result<Vec<Row>, Failure> {
     Ok(rows)
 }
 
+/// How good plans are at one size, beside the heuristics and the bound.
+///
+/// # Errors
+///
+/// If traces are there and cannot be read.
+pub fn quality() -> Result<Vec<Row>, Failure> {
+    compared(&traces::days()?, Shape::Resources, 500)
+}
+
 /// One day under each policy.
 fn of_day(day: &Day) -> Vec<Row> {
     let mut rows = Vec::new();

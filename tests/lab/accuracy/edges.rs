@@ -7,6 +7,8 @@ use aggregator::{
     join::Joined,
 };
 
+use algorithms::partition::adjusted_rand;
+
 use super::{fleet, policy, score::Score};
 use crate::{
     figure::{Row, Target},
@@ -52,7 +54,20 @@ fn of_fleet(what: &str, fleet: &Fleet) -> Vec<Row> {
     ));
     rows.extend(rates(what, fleet, &found, &watched.truth));
     rows.push(failures(what, fleet, &watched));
+    rows.extend(groups(what, fleet, &found));
     rows
+}
+
+/// How well the groups found are the business applications that the fleet was made of.
+fn groups(what: &str, fleet: &Fleet, found: &Findings) -> Option<Row> {
+    let members = fleet.participating().into_iter().map(|index| &fleet.machines[index]);
+    let (told, truth): (Vec<_>, Vec<_>) = members
+        .map(|machine| {
+            (found.machines.get(&machine.vm).map(|one| one.business_group), machine.business)
+        })
+        .unzip();
+    let index = adjusted_rand(&told, &truth)?;
+    Some(Row::new(format!("{what}: groups, adjusted Rand index"), index, "-"))
 }
 
 fn score(truth: &BTreeSet<EdgeKey>, told: &BTreeSet<&EdgeKey>) -> Score {

@@ -19,7 +19,7 @@ pub(super) fn measure(machines: usize) -> Vec<Row> {
     let participating = fleet.participating();
     let mut scores = [Score::default(); 4];
     let mut false_candidates = Score::default();
-    let mut lies = [Score::default(); 4];
+    let mut lies = [Score::default(); Lie::ALL.len()];
     for (index, machine) in fleet.machines.iter().enumerate() {
         let Some(standing) = found.machines.get(&machine.vm) else { continue };
         let is_active = !machine.applications.is_empty();
@@ -30,20 +30,24 @@ pub(super) fn measure(machines: usize) -> Vec<Row> {
         scores[2].count(standing.trusted.holds, is_honest);
         scores[3].count(can_carry_more(standing), may_change && has_room(machine));
         false_candidates.count(standing.candidate.holds, may_change);
-        if let Some(lie) = machine.lie {
-            lies[place(lie)].count(!standing.trusted.holds, true);
+        for ((lie, _), score) in Lie::ALL.iter().zip(&mut lies) {
+            if machine.lie == Some(*lie) {
+                score.count(!standing.trusted.holds, true);
+            }
         }
     }
     let what = |name: &str| format!("predicates, {machines} machines, {name}");
     let mut rows = Vec::new();
     for (name, score) in ["active", "participating", "trusted"].iter().zip(scores) {
         rows.extend(score.rows(&what(name), None, Some(0.95)));
+        rows.extend(score.confusion(&what(name)));
     }
     rows.extend(scores[3].rows(&what("candidate that can carry more"), Some(1.0), Some(0.95)));
+    rows.extend(scores[3].confusion(&what("candidate that can carry more")));
     let wrong = false_candidates.wrong as f64;
     let row = Row::new(format!("{}: liars and losers among them", what("candidates")), wrong, "-");
     rows.push(row.held_to(Target::AtMost(0.0)));
-    for (name, score) in LIES.iter().zip(lies) {
+    for ((_, name), score) in Lie::ALL.iter().zip(lies) {
         let count = score.right + score.missed;
         if count > 0 {
             let name = what(&format!("{count} that {name}"));
@@ -53,25 +57,13 @@ pub(super) fn measure(machines: usize) -> Vec<Row> {
     rows
 }
 
-const LIES: [&str; 4] =
-    ["say less CPU than they use", "say more", "invent an edge", "hide their edges"];
-
-const fn place(lie: Lie) -> usize {
-    match lie {
-        Lie::UnderReports => 0,
-        Lie::OverReports => 1,
-        Lie::InventsEdges => 2,
-        Lie::HidesEdges => 3,
-    }
-}
-
 fn can_carry_more(standing: &Standing) -> bool {
     let is_more = |found: &Opportunity| matches!(found, Opportunity::MixUp { .. });
     standing.candidate.holds && standing.opportunities.iter().any(is_more)
 }
 
 /// Whether of CPU and memory more is free at its peak than the policy leaves free.
-fn has_room(machine: &Machine) -> bool {
+pub(super) fn has_room(machine: &Machine) -> bool {
     let at = crate::fleet::BEGIN;
     let used = machine.applications.iter().map(|application| {
         let peak = application.cpu.0 as f64 * crate::fleet::joined::swing(application, at);

@@ -11,6 +11,8 @@ pub struct Score {
     pub wrong: usize,
     /// True and not found.
     pub missed: usize,
+    /// Neither.
+    pub rest: usize,
 }
 
 impl Score {
@@ -20,7 +22,7 @@ impl Score {
             (true, true) => self.right += 1,
             (true, false) => self.wrong += 1,
             (false, true) => self.missed += 1,
-            (false, false) => {}
+            (false, false) => self.rest += 1,
         }
     }
 
@@ -40,6 +42,19 @@ impl Score {
     #[must_use]
     pub fn f1(&self) -> f64 {
         share(2 * self.right, 2 * self.right + self.wrong + self.missed)
+    }
+
+    /// As rows: the four counts of the confusion matrix.
+    #[must_use]
+    pub fn confusion(&self, what: &str) -> Vec<Row> {
+        let counts = [
+            ("held and so told", self.right),
+            ("held and not told", self.missed),
+            ("told and did not hold", self.wrong),
+            ("neither held nor told", self.rest),
+        ];
+        let row = |(name, count)| Row::new(format!("{what}: {name}"), count as f64, "machines");
+        counts.map(row).into()
     }
 
     /// As rows: precision, recall and F1 of a method, the first two held to targets if there are any.
@@ -67,7 +82,7 @@ mod tests {
 
     #[test]
     fn shares_are_those_of_what_was_found_and_of_what_is_true() {
-        let score = Score { right: 6, wrong: 2, missed: 4 };
+        let score = Score { right: 6, wrong: 2, missed: 4, rest: 8 };
         assert_eq!((score.precision(), score.recall(), score.f1()), (0.75, 0.6, 12.0 / 18.0));
     }
 }

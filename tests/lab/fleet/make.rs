@@ -170,8 +170,7 @@ impl Maker {
         let given = |used: u64, least: u64| ((used as f64 * room) as u64).max(least);
         let (lies, loses) = (business.is_some(), business.is_some());
         let lie = lies && happens(&mut self.chance, self.shape.liars);
-        let lies = [Lie::UnderReports, Lie::OverReports, Lie::InventsEdges, Lie::HidesEdges];
-        let lie = lie.then(|| lies[self.chance.below(lies.len())]);
+        let lie = lie.then(|| Lie::ALL[self.chance.below(Lie::ALL.len())].0);
         let loses = loses && happens(&mut self.chance, self.shape.lossy.0);
         self.machines.push(Machine {
             vm: uuid::Uuid::from_u128(0x5100_0000 + index as u128).to_string().parse().unwrap(),
@@ -185,6 +184,7 @@ impl Maker {
                 storage: Some(Bytes::mebi(1 << 14)),
             },
             lie,
+            accomplice: None,
             loses: if loses { self.shape.lossy.1 } else { 0.0 },
             is_noisy: business.is_some() && happens(&mut self.chance, self.shape.noisy),
         });

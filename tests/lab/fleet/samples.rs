@@ -33,6 +33,12 @@ use super::{
 /// Bytes of a request, and of its answer.
 const REQUEST: u64 = 100;
 const ANSWER: u64 = 300;
+/// Bytes of the headers of a segment.
+const HEADER: u64 = 66;
+/// Bytes per second each way that belong to no connection of the fleet.
+const BACKGROUND: u64 = 500;
+/// By how much the port of an edge that is none lies above one that is.
+const INVENTED_PORT: u16 = 7;
 /// The first port of a client whose connections stay open.
 const FIRST_CLIENT_PORT: u32 = 40_000;
 
@@ -188,8 +194,9 @@ impl<'a> Watch<'a> {
 
     fn look(&mut self, at: Timestamp) {
         let seconds = at.since(BEGIN).as_secs() + self.policy.sample_period().as_secs();
-        let telemetry = self.fleet.machines.iter().zip(&self.cpu).map(|(machine, cpu)| {
-            let (sent, received) = traffic(seconds);
+        let machines = self.fleet.machines.iter().zip(&self.cpu).enumerate();
+        let telemetry = machines.map(|(index, (machine, cpu))| {
+            let (sent, received) = self.carried(index, seconds);
             let told = Telemetry {
                 taken_at: at,
                 cpu_ms: Some(cpu.iter().sum::<f64>() as u64),
@@ -209,38 +216,64 @@ impl<'a> Watch<'a> {
         self.windows.look(look, self.inventory.clone());
     }
 
+    /// Bytes that a machine's links sent and received until then.
+    fn carried(&self, index: usize, seconds: u64) -> (Bytes, Bytes) {
+        let (mut sent, mut received) = (seconds * BACKGROUND, seconds * BACKGROUND);
+        for number in &self.ends[index] {
+            let (total, link) = (&self.totals[*number], &self.fleet.links[*number]);
+            let is_server = link.server.machine == index;
+            // Whoever asks acknowledges the answer, and opens and closes with two segments each.
+            let opening = 2 * HEADER * total.opened;
+            let asked = total.exchanges * (REQUEST + 2 * HEADER) + opening + total.failed * HEADER;
+            let answered = total.exchanges * (ANSWER + HEADER) + opening;
+            let (out, back) = if is_server { (answered, asked) } else { (asked, answered) };
+            sent += out;
+            received += back;
+        }
+        (Bytes(sent), Bytes(received))
+    }
+
     fn observation(&self, index: usize, number: u64) -> Observation {
         let machine = &self.fleet.machines[index];
-        let told = machine.lie.map_or(1.0, Lie::factor);
-        let cpu = &self.cpu[index];
-        let used = machine.applications.iter().zip(cpu).map(|(application, cpu)| {
+        let at = BEGIN + self.policy.sample_period() * u32::try_from(number).unwrap_or(u32::MAX);
+        let told = |amount: u64| machine.lie.map_or(amount, |lie| lie.told(amount));
+        let cpu: Vec<u64> = self.cpu[index]
+            .iter()
+            .enumerate()
+            .map(|(place, used)| machine.told_cpu(place, *used, at))
+            .collect();
+        let each = machine.applications.iter().zip(&cpu).enumerate();
+        let used = each.map(|(place, (application, cpu))| {
+            let memory = Bytes(told(application.memory.0));
             let used = ApplicationUse {
                 listed: true,
                 processes: 1,
-                cpu_ms: (cpu * told) as u64,
-                peak_cpu: Millicores(application.cpu.0 * 5 / 4),
-                resident: application.memory,
-                peak_resident: application.memory,
+                cpu_ms: *cpu,
+                peak_cpu: Millicores(told(application.cpu.0 * 5 / 4)),
+                resident: memory,
+                peak_resident: memory,
                 read: Some(Bytes(0)),
                 written: Some(Bytes(number * 100)),
                 listening_ports: vec![application.port],
                 ..ApplicationUse::default()
             };
-            (application.name.clone(), used)
+            (machine.applications[machine.told_as(place)].name.clone(), used)
         });
+        let seconds = (number + 1) * self.policy.sample_period_ms / 1000;
         let mut observation = Observation {
             applications: used.collect(),
-            counters: counters(machine, cpu.iter().sum::<f64>() * told, number, self.policy),
+            counters: counters(machine, cpu.iter().sum(), self.carried(index, seconds)),
             facts: facts(index, machine),
             mix: mix(machine),
             ..Observation::default()
         };
-        if machine.lie != Some(Lie::HidesEdges) {
-            for link in &self.ends[index] {
+        for link in &self.ends[index] {
+            if machine.lie.is_none_or(|lie| lie.tells(*link)) {
                 self.tell(index, *link, &mut observation);
             }
         }
-        besides(machine, number, &mut observation);
+        in_vain(machine, number, &mut observation);
+        self.invented(index, number, &mut observation);
         let seen = observation.flows.values().map(|flow| flow.opened).sum();
         observation.coverage = Some(Coverage {
             reader: ConnectionReader::SocketDiagnosis,
@@ -253,19 +286,52 @@ impl<'a> Watch<'a> {
         observation
     }
 
+    /// What a liar tells of an edge that is none; one who agreed to it tells of its other end.
+    fn invented(&self, index: usize, number: u64, observation: &mut Observation) {
+        let machine = &self.fleet.machines[index];
+        let invents = machine.lie.is_some_and(Lie::invents);
+        let Some(other) = self.fleet.victim(index).filter(|_| invents) else { return };
+        let is_server = machine.accomplice.is_some_and(|other| other < index);
+        let server = if is_server { machine } else { &self.fleet.machines[other] };
+        let key = FlowKey {
+            protocol: Protocol::Tcp,
+            direction: if is_server { Direction::Inbound } else { Direction::Outbound },
+            local: machine.address.into(),
+            remote: self.fleet.machines[other].address.into(),
+            port: server.applications[0].port + INVENTED_PORT,
+            application: Some(machine.applications[0].name.clone()),
+        };
+        let opened = number * 10;
+        let (bytes, segments) = (Some(Bytes(opened)), Some(opened));
+        let flow = Flow {
+            opened,
+            closed: opened,
+            sent: bytes,
+            received: bytes,
+            data_segments_sent: segments,
+            data_segments_received: segments,
+            ..Flow::default()
+        };
+        observation.flows.insert(key, flow);
+    }
+
     /// What the agent of one end tells of an edge.
     fn tell(&self, index: usize, number: usize, observation: &mut Observation) {
         let link = &self.fleet.links[number];
         let is_server = link.server.machine == index;
         let address = |end: End| IpAddr::from(self.fleet.machines[end.machine].address);
         let (server, port) = (address(link.server), self.fleet.application(link.server).port);
+        let named = |end: End| {
+            let machine = &self.fleet.machines[end.machine];
+            machine.applications[machine.told_as(end.application)].name.clone()
+        };
         let (client, calling) = match link.client {
-            Caller::Inside(end) => (address(end), Some(self.fleet.application(end).name.clone())),
+            Caller::Inside(end) => (address(end), Some(named(end))),
             Caller::Outside(visitor) => (visitor.into(), None),
         };
         let (local, remote) = if is_server { (server, client) } else { (client, server) };
         let direction = if is_server { Direction::Inbound } else { Direction::Outbound };
-        let answering = self.fleet.application(link.server).name.clone();
+        let answering = named(link.server);
         let application = if is_server { Some(answering) } else { calling };
         let key = FlowKey {
             protocol: Protocol::Tcp,
@@ -276,6 +342,8 @@ impl<'a> Watch<'a> {
             application: application.clone(),
         };
         let flow = counted(&self.totals[number], link.carries.open, is_server);
+        let lie = self.fleet.machines[index].lie;
+        let flow = lie.map_or(flow, |lie| lie.told_flow(flow));
         observation.flows.entry(key).or_default().add(&flow);
         for open in 0..link.carries.open {
             let client_port = FIRST_CLIENT_PORT + (number as u32 * 4 + u32::from(open)) % 20_000;
@@ -307,8 +375,8 @@ fn counted(total: &Truth, open: u16, is_server: bool) -> Flow {
     }
 }
 
-/// What is no edge: attempts in vain, what only waits to be closed, and what a liar invents.
-fn besides(machine: &Machine, number: u64, observation: &mut Observation) {
+/// What is no edge: attempts in vain, and what only waits to be closed.
+fn in_vain(machine: &Machine, number: u64, observation: &mut Observation) {
     let nowhere = |last| SocketAddr::from(([10, 200, 0, last], 9999));
     let Some(application) = machine.applications.first() else { return };
     if machine.is_noisy {
@@ -329,29 +397,6 @@ fn besides(machine: &Machine, number: u64, observation: &mut Observation) {
         let name = Some(application.name.clone());
         let row = row(ConnectionState::CloseWait, Direction::Outbound, name);
         observation.connections.insert(key, row);
-    }
-    if machine.lie == Some(Lie::InventsEdges) {
-        let key = FlowKey {
-            protocol: Protocol::Tcp,
-            direction: Direction::Outbound,
-            local: machine.address.into(),
-            // The first of all business machines, which knows nothing of it.
-            remote: SocketAddr::from(([10, 0, 0, 4], 1)).ip(),
-            port: 4444,
-            application: Some(application.name.clone()),
-        };
-        let opened = number * 10;
-        let segments = Some(opened);
-        let flow = Flow {
-            opened,
-            closed: opened,
-            sent: Some(Bytes(opened)),
-            received: Some(Bytes(opened)),
-            data_segments_sent: segments,
-            data_segments_received: segments,
-            ..Flow::default()
-        };
-        observation.flows.insert(key, flow);
     }
 }
 
@@ -375,14 +420,9 @@ fn memory_of(machine: &Machine) -> Bytes {
     Bytes(machine.applications.iter().map(|application| application.memory.0).sum())
 }
 
-/// Bytes sent and received after so many seconds.
-const fn traffic(seconds: u64) -> (Bytes, Bytes) {
-    (Bytes(seconds * 2000), Bytes(seconds * 2000))
-}
-
-fn counters(machine: &Machine, cpu: f64, number: u64, policy: &Policy) -> Counters {
-    let seconds = (number + 1) * policy.sample_period_ms / 1000;
-    let (sent, received) = traffic(seconds);
+fn counters(machine: &Machine, cpu: u64, (sent, received): (Bytes, Bytes)) -> Counters {
+    let used = memory_of(machine).0;
+    let used = machine.lie.map_or(used, |lie| lie.told(used));
     let through = InterfaceCounters {
         received_bytes: received.0,
         sent_bytes: sent.0,
@@ -390,9 +430,9 @@ fn counters(machine: &Machine, cpu: f64, number: u64, policy: &Policy) -> Counte
     };
     let given = machine.given.memory.unwrap_or_default();
     Counters {
-        cpu_busy_ms: Some(cpu as u64),
+        cpu_busy_ms: Some(cpu),
         memory_total: Some(given),
-        memory_available: Some(Bytes(given.0.saturating_sub(memory_of(machine).0))),
+        memory_available: Some(Bytes(given.0.saturating_sub(used))),
         interfaces: [("eth0".to_owned(), through)].into(),
         ..Counters::default()
     }
