@@ -90,7 +90,7 @@ impl Sketch {
         self.bins.keys().next_back().map(|bin| value_of(*bin))
     }
 
-    /// How many values were at least that large, within [`RELATIVE_ERROR`].
+    /// How many values were at least that large, within twice [`RELATIVE_ERROR`].
     #[must_use]
     pub fn count_from(&self, least: u64) -> u64 {
         let Some(first) = bin_of(least) else { return self.count() };
@@ -175,6 +175,14 @@ mod tests {
                 assert!((told - exact).abs() <= exact * RELATIVE_ERROR + 0.5, "{told} for {exact}");
             }
         }
+    }
+
+    #[test]
+    fn values_from_a_size_on_are_counted_within_the_error() {
+        let sketch = of((0..1_000).chain([0, 0]));
+        assert_eq!((sketch.count_from(0), sketch.count_from(1)), (1_002, 999));
+        let told = sketch.count_from(500);
+        assert!((480..=520).contains(&told), "{told}");
     }
 
     #[test]

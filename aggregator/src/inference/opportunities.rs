@@ -283,3 +283,6 @@ pub(super) fn told(found: &[Opportunity]) -> String {
     });
     each.collect::<Vec<_>>().join("; ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,3 +171,6 @@ pub(super) fn busy_neighbour<'a>(
 ) -> bool {
     busy_groups.iter().any(|(of, busy)| *of == group && *busy != vm)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 use common::{
     clock::Timestamp,
     mix::EffectiveMix,
+    sketch::Sketch,
     units::{Bytes, Millicores},
 };
 use tempfile::TempDir;
@@ -13,7 +14,7 @@ use super::*;
 use crate::{
     hypervisor::{Allocation, Power},
     join::{
-        EdgeKey, JoinedMachine, Party, Traffic, Use, Used,
+        EdgeKey, EndCount, JoinedMachine, OwnCount, Party, Told, Traffic, Use, Used,
         tests::fleet::{demonstration, name, vm},
     },
 };
@@ -45,6 +46,8 @@ fn odd() -> Joined {
     for value in [0, 1, 5_000, u64::MAX] {
         used.cpu_quantiles.insert(value);
     }
+    let mut looks = Sketch::default();
+    looks.insert(7);
     let machine = JoinedMachine {
         name: " a name,\nin two \"lines\" \\ ".to_owned(),
         power: Some(Power::Off),
@@ -57,6 +60,8 @@ fn odd() -> Joined {
         mix: Some(EffectiveMix { generation: 7, ..EffectiveMix::default() }),
         applications: [(name("web"), used)].into(),
         contradictions: vec!["it says \"no\"".to_owned()],
+        counted: Some(OwnCount { sent_per_second: Some(0.1), ..OwnCount::default() }),
+        cpu_looks: looks,
         ..JoinedMachine::default()
     };
     joined.machines.insert(vm("odd"), machine);
@@ -70,6 +75,7 @@ fn odd() -> Joined {
         starts: vec![Timestamp::from_millis(1), Timestamp::from_millis(2)],
         detected: Some(0.97),
         answered_at: ["[::1]:80".parse().unwrap()].into(),
+        told: Told { by_server: Some(EndCount { opened: 1, bytes: None }), by_client: None },
         ..Traffic::default()
     };
     joined.edges.insert(key, traffic);
