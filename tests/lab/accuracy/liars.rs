@@ -35,6 +35,8 @@ struct Many {
 }
 
 const ONE: usize = usize::MAX;
+/// With so many liars an honest machine may stand between two of them.
+const A_FIFTH: usize = 5;
 /// By themselves and one at a time they must all be held out; who finds a partner may be believed.
 const ALONE: Many =
     Many { name: "one liar", one_in: ONE, in_pairs: false, harm: 0.0, lost: None, held_out: true };
@@ -42,10 +44,10 @@ const IN_PAIRS: Many = Many { name: "one pair of liars", in_pairs: true, held_ou
 const MANY: [Many; 6] = [
     ALONE,
     Many { name: "5 % liars", one_in: 20, lost: Some(0.10), ..ALONE },
-    Many { name: "20 % liars", one_in: 5, harm: 0.01, ..ALONE },
+    Many { name: "20 % liars", one_in: A_FIFTH, harm: 0.01, ..ALONE },
     IN_PAIRS,
     Many { name: "5 % liars in pairs", one_in: 20, harm: 0.01, lost: Some(0.10), ..IN_PAIRS },
-    Many { name: "20 % liars in pairs", one_in: 5, harm: 0.01, ..IN_PAIRS },
+    Many { name: "20 % liars in pairs", one_in: A_FIFTH, harm: 0.01, ..IN_PAIRS },
 ];
 
 /// What came of some liars.
@@ -153,7 +155,7 @@ impl Outcome {
         vec![
             if many.held_out { candidates.held_to(Target::AtMost(0.0)) } else { candidates },
             harm.held_to(Target::AtMost(many.harm)),
-            accused.held_to(Target::AtMost(0.0)),
+            if many.one_in > A_FIFTH { accused.held_to(Target::AtMost(0.0)) } else { accused },
             match many.lost {
                 Some(most) => lost.held_to(Target::AtMost(most * 100.0)),
                 None => lost,
