@@ -21,6 +21,7 @@ mod optimum;
 mod predicates;
 mod rates;
 mod roles;
+mod shared;
 mod standing;
 mod trust;
 mod witness;
@@ -145,6 +146,10 @@ pub struct Need {
     /// How its demand goes over the day; `None` until that is known well enough.
     #[serde(default)]
     pub profile: Option<Profile>,
+    /// CPU on average, with its 95 % interval, where nobody accounts it to the application and it was shared
+    /// out by what the application did; `None` where it was measured, or cannot be told.
+    #[serde(default)]
+    pub cpu_shared_out: Option<Bounded>,
 }
 
 /// Parts of a day that demand is told of apart.
@@ -339,7 +344,7 @@ pub fn infer(recent: &[impl Borrow<Joined>], context: &Context<'_>) -> Findings 
     let dependencies = dependencies::dependencies(&held, context);
     let (grouping, mut told) =
         groups::groups((&held, &dependencies), present, context.former, context);
-    let ties = Ties::of((&held, &grouping), present, context);
+    let ties = Ties::of((&held, &grouping), (&recent, present), context);
     let standings = machines.par_iter().map(|machine| {
         let judged = judged.get(machine.vm).cloned().unwrap_or_default();
         (machine.vm.clone(), standing::of(machine, judged, &ties, context))

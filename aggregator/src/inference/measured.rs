@@ -104,6 +104,7 @@ impl<'a> Measured<'a> {
             cpu_peak: used.iter().map(|(used, _)| used.cpu_peak).max().unwrap_or_default(),
             memory_peak: used.iter().map(|(used, _)| used.memory_peak).max().unwrap_or_default(),
             profile: None,
+            cpu_shared_out: None,
             written_per_second: weighted(written),
         }
     }

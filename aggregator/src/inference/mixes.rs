@@ -93,7 +93,10 @@ pub(super) fn mix(
     let history = context.history.application(vm, name);
     let hours = || history.iter().flat_map(|history| history.demand().hours());
     let cpu = busiest(hours(), CPU_SHARE, |hour, share| hour.cpu(share).map(|cpu| cpu.0));
-    let cpu = cpu.unwrap_or_else(|| exactly(need.cpu_95.unwrap_or(need.cpu_peak).0));
+    let cpu = match need.cpu_shared_out {
+        Some(shared) => at_peak(shared, need.cpu_peak.0),
+        None => cpu.unwrap_or_else(|| exactly(need.cpu_95.unwrap_or(need.cpu_peak).0)),
+    };
     let memory = busiest(hours(), MEMORY_SHARE, |hour, share| hour.memory(share).map(|m| m.0));
     let peak = need.working_set_peak.unwrap_or(need.memory_peak);
     let memory = memory.unwrap_or_else(|| exactly(peak.0));
@@ -172,6 +175,12 @@ fn busiest<'a>(
         lower: quantile(hour, (share - off).max(0.0))?,
         upper: quantile(hour, (share + off).min(1.0))?,
     })
+}
+
+/// A mean that was shared out, as its peak with bounds as far away.
+fn at_peak(mean: Bounded, peak: u64) -> Bounded {
+    let of = |bound: u64| whole(as_float(peak) * as_float(bound) / as_float(mean.value.max(1)));
+    Bounded { value: peak, lower: of(mean.lower).min(peak), upper: of(mean.upper).max(peak) }
 }
 
 const fn exactly(value: u64) -> Bounded {

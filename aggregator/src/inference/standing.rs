@@ -18,7 +18,7 @@ use super::{
     opportunities::{self, Calls, Chances},
     optimum,
     predicates::{self, busy_neighbour, no, yes},
-    roles,
+    roles, shared,
     witness::CLAIMED,
 };
 use crate::join::Joined;
@@ -28,6 +28,7 @@ pub(super) type Judged<'a> = BTreeMap<&'a VmId, (Claim, Testimony)>;
 
 /// Who is tied to whom, by machine.
 pub(super) struct Ties<'a> {
+    windows: &'a [&'a Joined],
     concert: Concert<'a>,
     /// The machine that stands for the group of each machine.
     roots: HashMap<&'a VmId, &'a VmId>,
@@ -51,12 +52,13 @@ pub(super) struct Ties<'a> {
 impl<'a> Ties<'a> {
     pub(super) fn of(
         (held, grouping): (&'a [Held<'a>], &'a Grouping),
-        present: &'a Joined,
+        (windows, present): (&'a [&'a Joined], &'a Joined),
         context: &Context<'a>,
     ) -> Self {
         let business = grouping.by_machine();
         let in_company = business.iter().filter(|(_, group)| group.machines.len() > 1);
         let mut ties = Self {
+            windows,
             concert: Concert::default(),
             roots: HashMap::new(),
             busy: BTreeSet::new(),
@@ -139,7 +141,8 @@ pub(super) fn of<'a>(
     };
     let present = machine.present;
     let used = present.applications.iter();
-    let needs = needs(machine, context);
+    let mut needs = needs(machine, context);
+    shared::share_out(&mut needs, machine, &calls, ties.windows);
     let optimum = needs.iter().filter_map(|(name, need)| {
         Some((name.clone(), optimum::optimum(machine.vm, name, need, context)?))
     });

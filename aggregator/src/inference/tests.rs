@@ -402,6 +402,44 @@ fn an_edge_has_its_rate_with_an_interval() {
 }
 
 #[test]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate of the test is some hundreds"
+)]
+fn cpu_that_nobody_accounts_for_is_shared_out_by_what_applications_do() {
+    let mut joined = demonstration().joined(12);
+    let (machine, api) = (vm("api-1"), name("api"));
+    let is_own = |key: &EdgeKey| {
+        let own = |party: &Party| party.vm() == Some(&machine) && party.application() == Some(&api);
+        own(&key.client) || own(&key.server)
+    };
+    let mut rates = Vec::new();
+    for (number, window) in (0..).zip(&mut joined) {
+        let mut rate = 0.0;
+        for (_, traffic) in window.edges.iter_mut().filter(|(key, _)| is_own(key)) {
+            (traffic.opened, traffic.exchanges) = (100 + 40 * (number % 5), None);
+            rate += traffic.opened as f64 / traffic.watched.as_secs_f64();
+        }
+        let api_1 = window.machines.get_mut(&machine).unwrap();
+        api_1.applications.get_mut(&api).unwrap().cpu_mean = None;
+        let known: u64 =
+            api_1.applications.values().filter_map(|used| used.cpu_mean).map(|cpu| cpu.0).sum();
+        api_1.guest.cpu_mean = Some(Millicores(known + 20 + (rate * 3.0).round() as u64));
+        rates.push(rate);
+    }
+    let due = 3.0 * rates.iter().sum::<f64>() / rates.len() as f64;
+    let need = around().infer(&joined).machines[&machine].needs[&api];
+    let told = need.cpu_shared_out.unwrap();
+    assert!((need.cpu_mean.0 as f64 - due).abs() < 0.02 * due + 1.0, "{need:?} for {due}");
+    assert!(told.lower <= told.value && told.value <= told.upper && told.upper < 2 * told.value);
+    assert!(need.cpu_peak > need.cpu_mean);
+    // Two windows tell nothing apart.
+    let few = around().infer(&joined[..2]);
+    assert_eq!(few.machines[&machine].needs[&api].cpu_shared_out, None);
+}
+
+#[test]
 fn no_windows_find_nothing() {
     assert_eq!(around().infer(&[]), Findings::default());
 }

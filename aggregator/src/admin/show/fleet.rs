@@ -163,6 +163,7 @@ fn needs(standing: &Standing, seen: Option<&LastSeen>) -> Vec<v1::Need> {
             working_set_peak_bytes: need.working_set_peak.map(|memory| memory.0),
             configuration_mix: standing.mixes.get(*name).map(super::need::mix),
             optimum: standing.optimum.get(*name).map(super::need::optimum),
+            cpu_shared_out: need.cpu_shared_out.map(super::need::bounded),
             profile: need.profile.iter().flat_map(super::need::profile).collect(),
             healthy: mix.filter(|_| is_in_mix).map(|mix| mix.healthy.contains(*name)),
         }

@@ -14,7 +14,7 @@ pub(super) fn mix(mix: &ConfigurationMix) -> v1::ConfigurationMix {
     }
 }
 
-const fn bounded(Bounded { value, lower, upper }: Bounded) -> v1::Bounded {
+pub(super) const fn bounded(Bounded { value, lower, upper }: Bounded) -> v1::Bounded {
     v1::Bounded { value, lower, upper }
 }
 
