@@ -5,11 +5,7 @@
 //! samples since the last one it has. Where samples are missing in between, a total is not known at
 //! that look and goes on from there.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use common::{
     clock::{Clock as _, SystemClock, Timestamp},
@@ -78,11 +74,14 @@ const FIGURES: [Figure; 9] = [
     figure(["disk.commandsAborted.summation", "disk.commandsAborted.summation"], "*", Unit::Sum),
 ];
 
+/// Numbers of the figures' counters at one centre; `None` of one that it does not know.
+type Counters = [Option<i32>; FIGURES.len()];
+
 /// What was added up so far.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// Numbers of the figures' counters at this centre, and since when.
-    counters: Option<(tokio::time::Instant, [Option<i32>; FIGURES.len()])>,
+    /// The counters, and since when.
+    counters: Option<(tokio::time::Instant, Counters)>,
     machines: BTreeMap<Moref, Account>,
 }
 
@@ -142,21 +141,35 @@ async fn look(
 ) -> Result<Vec<(VmId, Telemetry)>, Error> {
     let mut ledger = ledger.lock().await;
     let counters = ledger.counters(&client).await?;
-    let metrics: Vec<(i32, &'static str)> = counters
-        .iter()
-        .zip(&FIGURES)
-        .filter_map(|(id, figure)| Some(((*id)?, figure.instance)))
-        .collect();
     let ours = SystemClock.now();
-    let behind = Clocks { ours, theirs: client.now().await? };
-    let present: BTreeSet<&Moref> = running.keys().collect();
-    ledger.machines.retain(|of, _| present.contains(of));
-    let machines: Vec<&Moref> = running.keys().collect();
+    let clocks = Clocks { ours, theirs: client.now().await? };
+    ledger.machines.retain(|of, _| running.contains_key(of));
+    let told = samples(&client, &ledger, &running, &counters).await?;
+    let mut totals = Vec::with_capacity(told.len());
+    for (of, series) in told {
+        let Some(vm) = running.get(&of) else { continue };
+        let account = ledger.machines.entry(of).or_default();
+        totals.extend(account.take(&series, &counters, &clocks).map(|told| (vm.clone(), told)));
+    }
+    Ok(totals)
+}
+
+/// What was sampled since the last look; of some machines, where others' could not be had.
+async fn samples(
+    client: &Arc<Client>,
+    ledger: &Ledger,
+    running: &BTreeMap<Moref, VmId>,
+    counters: &Counters,
+) -> Result<Vec<(Moref, Series)>, Error> {
+    let metrics = counters.iter().zip(&FIGURES);
+    let metrics: Vec<(i32, &'static str)> =
+        metrics.filter_map(|(id, figure)| Some(((*id)?, figure.instance))).collect();
     let last = |of: &Moref| ledger.machines.get(of).and_then(|account| account.last);
+    let machines: Vec<&Moref> = running.keys().collect();
     let mut batches = Vec::new();
     for batch in machines.chunks(BATCH) {
         let queries = batch.iter().map(|of| PerfQuery { of: (*of).clone(), after: last(of) });
-        batches.push(ask(Arc::clone(&client), queries.collect(), metrics.clone()));
+        batches.push(ask(Arc::clone(client), queries.collect(), metrics.clone()));
     }
     let answers = stream::iter(batches).buffer_unordered(AT_ONCE).collect::<Vec<_>>();
     let (mut told, mut failed) = (Vec::new(), None);
@@ -166,16 +179,10 @@ async fn look(
             Err(error) => failed = Some(error),
         }
     }
-    if let Some(error) = failed.filter(|_| told.is_empty() && !running.is_empty()) {
-        return Err(error);
+    match failed {
+        Some(error) if told.is_empty() => Err(error),
+        _ => Ok(told),
     }
-    let mut totals = Vec::with_capacity(told.len());
-    for (of, series) in told {
-        let Some(vm) = running.get(&of) else { continue };
-        let account = ledger.machines.entry(of).or_default();
-        totals.extend(account.take(&series, &counters, &behind).map(|told| (vm.clone(), told)));
-    }
-    Ok(totals)
 }
 
 async fn ask(
@@ -202,8 +209,8 @@ impl Clocks {
 }
 
 impl Ledger {
-    /// The numbers of the figures' counters; `None` of one that this centre does not know.
-    async fn counters(&mut self, client: &Client) -> Result<[Option<i32>; FIGURES.len()], Error> {
+    /// The counters, from the centre's catalogue.
+    async fn counters(&mut self, client: &Client) -> Result<Counters, Error> {
         if let Some((at, counters)) = self.counters
             && at.elapsed() < CATALOGUE_PERIOD
         {
@@ -221,12 +228,7 @@ impl Ledger {
 
 impl Account {
     /// Takes new samples in; what is known then. `None` before the first.
-    fn take(
-        &mut self,
-        series: &Series,
-        counters: &[Option<i32>; FIGURES.len()],
-        clocks: &Clocks,
-    ) -> Option<Telemetry> {
+    fn take(&mut self, series: &Series, counters: &Counters, clocks: &Clocks) -> Option<Telemetry> {
         // In no order, and those that were taken in already may be told again.
         let mut new: Vec<usize> = (0..series.at.len())
             .filter(|at| self.last.is_none_or(|last| series.at[*at].0 > last))
@@ -236,27 +238,13 @@ impl Account {
         let mut has_gap = [false; FIGURES.len()];
         for at in new {
             let (moment, seconds) = series.at[at];
-            let since = self.last.map(|last| moment.duration_since(last).as_millis());
-            let whole = i128::from(seconds) * 1_000;
+            let span = Span::of(self.last, moment, seconds);
             for (number, figure) in FIGURES.iter().enumerate() {
                 let value = counters[number].and_then(|id| sum(series, id, at));
                 if figure.unit == Unit::KbNow {
                     active = value;
-                    continue;
-                }
-                // The first sample begins the count; one a whole sample late lacks its forerunner.
-                let is_next = since.is_some_and(|since| since < whole * 2);
-                let over = since.unwrap_or(0).clamp(0, whole).unsigned_abs();
-                let is_first = self.thousandths[number].is_none() && self.last.is_none();
-                match value {
-                    Some(_) if is_first => self.thousandths[number] = Some(0),
-                    Some(value) => {
-                        has_gap[number] |= !is_next;
-                        let more = figure.unit.thousandths(value, over, whole.unsigned_abs());
-                        let total = self.thousandths[number].unwrap_or(0);
-                        self.thousandths[number] = Some(total.saturating_add(more));
-                    }
-                    None => has_gap[number] = true,
+                } else {
+                    has_gap[number] |= !self.add(number, value, &span);
                 }
             }
             self.last = Some(moment);
@@ -265,16 +253,52 @@ impl Account {
         let known = |number: usize| self.thousandths[number].filter(|_| !has_gap[number]);
         Some(totals(taken_at, active, known))
     }
+
+    /// Adds what a sample says of a figure; whether its total is known over that time.
+    fn add(&mut self, number: usize, value: Option<u64>, span: &Span) -> bool {
+        let Some(value) = value else { return false };
+        if self.last.is_none() {
+            // The first sample begins the count.
+            self.thousandths[number] = Some(0);
+            return true;
+        }
+        let more = FIGURES[number].unit.thousandths(value, span);
+        let total = self.thousandths[number].unwrap_or(0);
+        self.thousandths[number] = Some(total.saturating_add(more));
+        span.is_next
+    }
+}
+
+/// The time that a sample tells of.
+struct Span {
+    /// How much of it is new, in milliseconds.
+    over: u128,
+    /// All of it.
+    whole: u128,
+    /// Whether it follows the last one: one that is a whole sample late lacks its forerunner.
+    is_next: bool,
+}
+
+impl Span {
+    fn of(last: Option<Moment>, moment: Moment, seconds: u32) -> Self {
+        let whole = i128::from(seconds) * 1_000;
+        let since = last.map_or(0, |last| moment.duration_since(last).as_millis());
+        Self {
+            over: since.clamp(0, whole).unsigned_abs(),
+            whole: whole.unsigned_abs(),
+            is_next: since < whole * 2,
+        }
+    }
 }
 
 impl Unit {
-    /// How far a total goes in `over` of a sample that is `whole` milliseconds long.
-    fn thousandths(self, value: u64, over: u128, whole: u128) -> u128 {
+    /// How far a total goes in what is new of a sample.
+    fn thousandths(self, value: u64, span: &Span) -> u128 {
         let value = u128::from(value);
         match self {
-            Self::Sum => value * 1_000 * over / whole.max(1),
-            Self::PerSecond => value * over,
-            Self::KbPerSecond => value * 1_024 * over,
+            Self::Sum => value * 1_000 * span.over / span.whole.max(1),
+            Self::PerSecond => value * span.over,
+            Self::KbPerSecond => value * 1_024 * span.over,
             Self::KbNow => 0,
         }
     }
@@ -318,7 +342,7 @@ mod tests {
     const CPU: i32 = 1;
     const WRITTEN: i32 = 6;
 
-    fn counters() -> [Option<i32>; FIGURES.len()] {
+    fn counters() -> Counters {
         let mut counters = [None; FIGURES.len()];
         (counters[0], counters[5]) = (Some(CPU), Some(WRITTEN));
         counters
