@@ -20,7 +20,10 @@ pub use self::{
     facts::{BlockDevice, Facts, FileSystem, Interface, RemoteStorage, Route},
     flows::{ConnectionReader, Coverage, Flow, FlowKey},
     processes::{Process, ProcessKey, Service, ServiceState, Supervisor},
-    software::{ConfigurationFile, Package, PackageKey, PackageManager, Software, SoftwareDelta},
+    software::{
+        ConfigurationFile, Package, PackageKey, PackageManager, PackageVersion, Software,
+        SoftwareDelta,
+    },
     usage::{Accounting, AgentUse, ApplicationUse, DeviceUse, Stalls},
 };
 use crate::{clock::Timestamp, id::AppName, mix::EffectiveMix};

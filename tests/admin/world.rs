@@ -363,7 +363,7 @@ async fn remember(repository: &Repository) {
         name: "web-server".to_owned(),
         architecture: "amd64".to_owned(),
     };
-    let package = Package { version: "1.2-3".to_owned(), installed_at: None };
+    let package = Package { version: "1.2-3".to_owned(), ..Package::default() };
     let all = Software { packages: [(key, package)].into(), ..Software::default() };
     let wire = v1::Sample { epoch: 1, sequence: 1, ..v1::Sample::default() };
     let sample = Incoming {

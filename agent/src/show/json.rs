@@ -158,7 +158,7 @@ mod tests {
         };
         let file = ConfigurationFile { hash: Some([171; 32]), ..ConfigurationFile::default() };
         let software = Software {
-            packages: [(package, Package { version: "4.9".into(), installed_at: None })].into(),
+            packages: [(package, Package { version: "4.9".into(), ..Package::default() })].into(),
             files: [("/etc/a".to_owned(), file)].into(),
         };
         Seen {

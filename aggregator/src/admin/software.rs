@@ -76,7 +76,7 @@ mod tests {
                 name: name.into(),
                 architecture: "amd64".into(),
             };
-            (key, Package { version: "1".into(), installed_at: None })
+            (key, Package { version: "1".into(), ..Package::default() })
         };
         let content = Some("secret = none\n".to_owned());
         let file = ConfigurationFile { content, ..ConfigurationFile::default() };

@@ -35,6 +35,18 @@ pub struct Package {
     pub version: String,
     /// When it was installed, where the manager keeps that.
     pub installed_at: Option<Timestamp>,
+    /// Versions that are installed beside it, the newest first: rpm keeps several kernels under one name.
+    #[serde(default)]
+    pub further: Vec<PackageVersion>,
+}
+
+/// One more installed version of a package.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageVersion {
+    /// The version, with epoch and release where they are part of it.
+    pub version: String,
+    /// When it was installed, where the manager keeps that.
+    pub installed_at: Option<Timestamp>,
 }
 
 /// One configuration file: of a package, or of the guest's own list.

@@ -142,9 +142,9 @@ mod tests {
             Accounting, AgentUse, ApplicationUse, BlockDevice, ConfigurationFile, Connection,
             ConnectionKey, ConnectionReader, ConnectionState, Counters, Coverage, DeviceUse,
             Direction, DiskCounters, Facts, FileSystem, Flow, FlowKey, Holder, Interface,
-            InterfaceCounters, Observation, Package, PackageKey, PackageManager, Process,
-            ProcessKey, Protocol, ProtocolCounters, RemoteStorage, Route, Service, ServiceState,
-            Software, Stalls, Supervisor, Transport,
+            InterfaceCounters, Observation, Package, PackageKey, PackageManager, PackageVersion,
+            Process, ProcessKey, Protocol, ProtocolCounters, RemoteStorage, Route, Service,
+            ServiceState, Software, Stalls, Supervisor, Transport,
         },
         sketch::Sketch,
         units::{Bytes, Millicores},
@@ -342,7 +342,11 @@ mod tests {
             name: "bash".into(),
             architecture: "x86_64".into(),
         };
-        let package = Package { version: "5.2-3".into(), installed_at: Some(at(1)) };
+        let package = Package {
+            version: "5.2-3".into(),
+            installed_at: Some(at(1)),
+            further: vec![PackageVersion { version: "5.1-9".into(), installed_at: None }],
+        };
         let file = ConfigurationFile {
             size: Bytes(3),
             modified: at(2),

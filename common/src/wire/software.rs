@@ -6,7 +6,10 @@ use super::{
     types::v1,
 };
 use crate::{
-    sample::{ConfigurationFile, Package, PackageKey, PackageManager, SoftwareDelta, TableDelta},
+    sample::{
+        ConfigurationFile, Package, PackageKey, PackageManager, PackageVersion, SoftwareDelta,
+        TableDelta,
+    },
     units::Bytes,
 };
 
@@ -82,8 +85,26 @@ fn package(wire: v1::Package, field: &Field<'_>) -> Result<(PackageKey, Package)
     let row = Package {
         version: field.of("version").text(wire.version)?,
         installed_at: wire.installed_at_unix_ms.map(|ms| installed.time(ms)).transpose()?,
+        further: field.of("further").rows(wire.further, package_version)?,
     };
     Ok((package_key(place.required(wire.key)?, &place)?, row))
+}
+
+fn package_version(
+    wire: v1::PackageVersion,
+    field: &Field<'_>,
+) -> Result<PackageVersion, BadMessage> {
+    let installed = field.of("installed_at_unix_ms");
+    Ok(PackageVersion {
+        version: field.of("version").text(wire.version)?,
+        installed_at: wire.installed_at_unix_ms.map(|ms| installed.time(ms)).transpose()?,
+    })
+}
+
+impl From<&PackageVersion> for v1::PackageVersion {
+    fn from(row: &PackageVersion) -> Self {
+        Self { version: cut(&row.version), installed_at_unix_ms: row.installed_at.map(millis) }
+    }
 }
 
 impl From<(&PackageKey, &Package)> for v1::Package {
@@ -92,6 +113,7 @@ impl From<(&PackageKey, &Package)> for v1::Package {
             key: Some(key.into()),
             version: cut(&row.version),
             installed_at_unix_ms: row.installed_at.map(millis),
+            further: row.further.iter().map(Into::into).collect(),
         }
     }
 }
@@ -212,7 +234,14 @@ mod tests {
         assert_eq!(told(Some(v1::PackageKey { manager: 9, ..key.clone() })), "key.manager");
         assert_eq!(told(Some(v1::PackageKey { name: String::new(), ..key.clone() })), "key.name");
         assert_eq!(told(None), "key");
-        let wire = v1::Package { key: Some(key), version: "1:5.2-3".into(), ..Default::default() };
+        let further =
+            vec![v1::PackageVersion { version: "1:5.1-9".into(), installed_at_unix_ms: Some(7) }];
+        let wire = v1::Package {
+            key: Some(key),
+            version: "1:5.2-3".into(),
+            further,
+            ..Default::default()
+        };
         let (key, row) = <(PackageKey, Package)>::try_from(wire.clone()).unwrap();
         assert_eq!(v1::Package::from((&key, &row)), wire);
     }

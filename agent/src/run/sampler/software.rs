@@ -117,7 +117,7 @@ mod tests {
                 name: format!("package-{n:06}"),
                 architecture: "x86_64".into(),
             };
-            (key, Package { version: "1.0-1".into(), installed_at: None })
+            (key, Package { version: "1.0-1".into(), ..Package::default() })
         });
         Arc::new(Software { packages: packages.collect(), ..Software::default() })
     }

@@ -164,6 +164,13 @@ pub(super) fn software(paper: &Paper, software: Option<&Software>) -> String {
         ("of unknown content".into(), files.filter(|file| file.hash.is_none()).count().to_string()),
         ("changed since installed".into(), changed.len().to_string()),
     ];
+    let several = software.packages.iter().filter(|(_, package)| !package.further.is_empty());
+    pairs.extend(several.map(|(key, package)| {
+        let further: Vec<&str> =
+            package.further.iter().map(|further| further.version.as_str()).collect();
+        let text = format!("{} {} beside {}", key.name, package.version, further.join(", "));
+        ("several versions".to_owned(), text)
+    }));
     pairs.extend(changed.into_iter().map(|(path, file)| {
         let package = file.package.as_deref().unwrap_or("no package");
         ("changed".to_owned(), format!("{path} ({package}, {})", file.size))

@@ -150,7 +150,7 @@ impl Paragraph {
         }
         let manager = PackageManager::Dpkg;
         let key = PackageKey { manager, name: self.name, architecture: self.architecture };
-        let package = Package { version: self.version, installed_at: None };
+        let package = Package { version: self.version, ..Package::default() };
         Some(Found { key, package, files: self.files })
     }
 }

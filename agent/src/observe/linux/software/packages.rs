@@ -8,7 +8,7 @@ use std::{
 };
 
 use common::{
-    sample::{Package, PackageKey, PackageManager},
+    sample::{Package, PackageKey, PackageManager, PackageVersion},
     task::Chain,
 };
 
@@ -21,6 +21,8 @@ use super::{
 
 /// Most packages told.
 pub(super) const MOST_PACKAGES: usize = 20_000;
+/// Most versions told beside the newest. A system keeps three kernels; who keeps more, keeps all.
+const MOST_FURTHER: usize = 16;
 /// Most configuration files told.
 pub(super) const MOST_FILES: usize = 4096;
 /// Longest name or version; the protocol carries no longer text.
@@ -183,6 +185,25 @@ impl Reading {
     }
 }
 
+/// Puts one more version of a package beside those that are known: the newest goes before the others.
+fn beside(known: &mut Package, other: Package) {
+    let version = |package: Package| {
+        let Package { version, installed_at, mut further } = package;
+        further.push(PackageVersion { version, installed_at });
+        further
+    };
+    let mut all = version(std::mem::take(known));
+    all.extend(version(other));
+    // Of one moment, as an image is made in, the order of their names is at least always the same.
+    all.sort_by(|one, other| {
+        (other.installed_at, &other.version).cmp(&(one.installed_at, &one.version))
+    });
+    let mut all = all.into_iter();
+    if let Some(PackageVersion { version, installed_at }) = all.next() {
+        *known = Package { version, installed_at, further: all.collect() };
+    }
+}
+
 impl Inventory {
     fn take_row(&mut self, row: Row) {
         match row {
@@ -209,13 +230,12 @@ impl Inventory {
                 self.files.insert(path, wanted);
             }
         }
-        // rpm keeps several kernels under one name.
-        let is_older = |known: &Package| known.installed_at > package.installed_at;
-        if !is_new {
-            self.leave_out("older, installed beside a newer one");
-        }
-        if !self.packages.get(&key).is_some_and(is_older) {
-            self.packages.insert(key, package);
+        match self.packages.get_mut(&key) {
+            Some(known) if known.further.len() >= MOST_FURTHER => {
+                self.leave_out("beside 16 others")
+            }
+            Some(known) => beside(known, package),
+            None => drop(self.packages.insert(key, package)),
         }
     }
 
@@ -227,5 +247,49 @@ impl Inventory {
     fn fail(&mut self, manager: PackageManager, path: &Path, cause: &DatabaseError) {
         self.packages.retain(|key, _| key.manager != manager);
         self.not_read.push(format!("{}: {}", path.display(), Chain(cause)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::{clock::Timestamp, sample::PackageKey};
+
+    use super::*;
+
+    fn kernel(version: &str, installed_ms: u64) -> Found {
+        let manager = PackageManager::Rpm;
+        let (name, architecture) = ("kernel-core".to_owned(), "x86_64".to_owned());
+        let key = PackageKey { manager, name, architecture };
+        let installed_at = Some(Timestamp::from_millis(installed_ms));
+        let package = Package { version: version.to_owned(), installed_at, ..Package::default() };
+        Found { key, package, files: Vec::new() }
+    }
+
+    fn versions(inventory: &Inventory) -> Vec<&str> {
+        let package = inventory.packages.values().next().unwrap();
+        let further = package.further.iter().map(|further| further.version.as_str());
+        [package.version.as_str()].into_iter().chain(further).collect()
+    }
+
+    #[test]
+    fn several_installed_versions_are_all_told_the_newest_first_in_whatever_order_they_stand() {
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [1, 0, 2]] {
+            let mut inventory = Inventory::default();
+            for at in order {
+                inventory.take(kernel(["5.14-1", "5.14-2", "5.14-9"][at], 10 * at as u64));
+            }
+            assert_eq!(versions(&inventory), ["5.14-9", "5.14-2", "5.14-1"]);
+            assert!(inventory.left_out.is_empty());
+        }
+    }
+
+    #[test]
+    fn more_versions_than_anybody_keeps_are_counted_as_left_out() {
+        let mut inventory = Inventory::default();
+        for at in 0..=MOST_FURTHER + 3 {
+            inventory.take(kernel(&format!("5.14-{at}"), 7));
+        }
+        assert_eq!(versions(&inventory).len(), MOST_FURTHER + 1);
+        assert_eq!(inventory.left_out.values().sum::<usize>(), 3);
     }
 }

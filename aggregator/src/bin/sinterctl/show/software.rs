@@ -38,13 +38,19 @@ fn packages(packages: &[Package]) -> String {
             let manager = PackageManager::try_from(key.manager).unwrap_or_default();
             [
                 safe(&key.name),
-                safe(&package.version),
+                versions(package),
                 safe(&key.architecture),
                 word(manager.as_str_name(), "PACKAGE_MANAGER_"),
                 moment(package.installed_at_unix_ms.unwrap_or_default()),
             ]
         }),
     )
+}
+
+/// The newest first.
+fn versions(package: &Package) -> String {
+    let further = package.further.iter().map(|further| safe(&further.version));
+    [safe(&package.version)].into_iter().chain(further).collect::<Vec<_>>().join(", ")
 }
 
 fn files(files: &[ConfigurationFile]) -> String {

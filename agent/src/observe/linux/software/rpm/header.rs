@@ -80,7 +80,7 @@ fn package(header: &Header<'_>) -> Option<Found> {
     let installed_at =
         installed_at.map(|seconds| Timestamp::from_millis(u64::from(seconds).saturating_mul(1000)));
     let files = header.configuration_files().unwrap_or_default();
-    Some(Found { key, package: Package { version, installed_at }, files })
+    Some(Found { key, package: Package { version, installed_at, ..Package::default() }, files })
 }
 
 impl<'a> Header<'a> {
