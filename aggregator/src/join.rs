@@ -11,6 +11,7 @@ mod flows;
 mod machines;
 mod outside;
 mod records;
+mod translations;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -33,6 +34,9 @@ use crate::{
     hypervisor::{Allocation, Power},
     window::SamplingWindow,
 };
+
+/// Sightings needed before what was not seen is put down to the same.
+const SIGHTINGS_NEEDED: u64 = 5;
 
 /// One end of an edge.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -29,6 +29,7 @@ use super::{
     flows::{Flows, is_habit},
     machines::is_alive,
     sampled_every,
+    translations::{Translations, far_end},
 };
 use crate::{
     catalogue::AGENT,
@@ -122,15 +123,17 @@ pub(super) fn merge(
         }
         for (key, spans) in &guest.connections {
             let Some(remote) = key.remote else { continue };
-            let local = key.local;
-            let within = owners.is_local(local.ip()).then_some(vm);
+            let (local, remote) = (key.local, far_end(remote, spans));
+            let is_within = owners.is_local(local.ip()) || remote.ip().is_loopback();
+            let within = is_within.then_some(vm);
             let (low, high) = (local.min(remote), local.max(remote));
             let ends = Ends { within, protocol: key.protocol, low, high };
             views.push((ends, View { vm, guest, local, remote, spans }));
         }
     }
     views.sort_by(|(a, left), (b, right)| a.cmp(b).then_with(|| left.order(right)));
-    let flows = Flows::of(window, machines, owners);
+    let translations = Translations::of(window, machines, remarks);
+    let flows = Flows::of(window, machines, owners, &translations);
     let mut unclear = flows.unclear;
     let sampled_every = sampled_every(window);
     let merger = Merger { window, machines, owners, habits: habits(&views), flows, sampled_every };

@@ -12,13 +12,15 @@ use common::{
     sample::{Direction, Flow, FlowKey, Protocol},
 };
 
-use super::{EndCount, JoinedMachine, addresses::Owners};
+use super::{
+    EndCount, JoinedMachine, SIGHTINGS_NEEDED,
+    addresses::Owners,
+    translations::{Leads, Translations},
+};
 use crate::window::{GuestWindow, SamplingWindow, Starts};
 
 /// From here on up kernels pick the port of a client.
 pub(super) const EPHEMERAL_FROM: u16 = 32_768;
-/// Sightings needed before what has no application is put down to one.
-const SIGHTINGS_NEEDED: u64 = 5;
 
 /// Whether of so many sightings so many are enough to put the rest down to the same.
 pub(super) const fn is_habit(most: u64, all: u64) -> bool {
@@ -269,6 +271,7 @@ impl<'a> Flows<'a> {
         window: &'a SamplingWindow,
         machines: &BTreeMap<VmId, JoinedMachine>,
         owners: &Owners,
+        translations: &Translations<'_>,
     ) -> Self {
         let mut flows = Self::default();
         for (vm, guest) in &window.guests {
@@ -280,7 +283,12 @@ impl<'a> Flows<'a> {
                 flows.counting.insert(vm);
             }
             for (key, flow) in &guest.flows {
-                flows.take((vm, guest), (key, flow), machines, owners);
+                let asked = SocketAddr::new(key.remote, key.port);
+                let leads = match key.direction {
+                    Direction::Inbound => Leads::AsAsked,
+                    _ => translations.of_counted(vm, key.protocol, asked),
+                };
+                flows.take((vm, guest), (key, flow), leads, (machines, owners));
             }
         }
         flows
@@ -295,14 +303,20 @@ impl<'a> Flows<'a> {
         &mut self,
         (vm, guest): (&'a VmId, &'a GuestWindow),
         (key, flow): (&FlowKey, &Flow),
-        machines: &BTreeMap<VmId, JoinedMachine>,
-        owners: &Owners,
+        leads: Leads,
+        (machines, owners): (&BTreeMap<VmId, JoinedMachine>, &Owners),
     ) {
         // Many edges that were merged into one have no far end.
         if key.remote.is_unspecified() {
             return;
         }
-        let within = owners.is_local(key.local).then(|| vm.clone());
+        let reached = match leads {
+            Leads::To(reached) => Some(reached),
+            Leads::AsAsked | Leads::Nobody => None,
+        };
+        let is_within =
+            owners.is_local(key.local) || reached.is_some_and(|end| end.ip().is_loopback());
+        let within = is_within.then(|| vm.clone());
         let peer = owners.owner(vm, key.remote);
         let is_inbound = match key.direction {
             Direction::Inbound => true,
@@ -321,7 +335,7 @@ impl<'a> Flows<'a> {
         } else {
             (Caller::Machine(vm.clone()), key.remote)
         };
-        let server = SocketAddr::new(server, key.port);
+        let server = reached.unwrap_or_else(|| SocketAddr::new(server, key.port));
         let told = self.pairs.entry(Pair { within, protocol: key.protocol, client, server });
         let told = told.or_default();
         let end = if is_inbound { &mut told.server } else { &mut told.client };

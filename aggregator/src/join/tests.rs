@@ -2,9 +2,10 @@
 
 pub(crate) mod fleet;
 mod starts;
+mod translated;
 
 use Direction::{Inbound, Outbound};
-use common::sample::{ConnectionState, Direction};
+use common::sample::{Connection, ConnectionKey, ConnectionState, Direction};
 
 use self::fleet::{
     AGGREGATOR, App, Fleet, Kind, app, at, demonstration, flow, link, name, row, vm,

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -26,6 +27,8 @@ pub struct ConnectionSpan {
     pub key: ConnectionKey,
     /// Which side opened it.
     pub direction: Direction,
+    /// The far end that its own machine put in place of that which was asked for.
+    pub translated: Option<SocketAddr>,
     /// Who holds it, if it was known at any time.
     pub application: Option<AppName>,
     /// It came to be in this window; `false` if it may be older.
@@ -110,6 +113,7 @@ impl ConnectionSpan {
         Self {
             key,
             direction,
+            translated: None,
             application: None,
             opened,
             began: None,
@@ -131,6 +135,7 @@ impl ConnectionSpan {
         if row.direction != Direction::Unknown {
             self.direction = row.direction;
         }
+        self.translated = row.translated.or(self.translated);
         // The process of a closed connection is gone, what it was is not.
         if let Some(application) = row.holder.application() {
             self.application = Some(application.clone());
