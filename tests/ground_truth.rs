@@ -2,11 +2,9 @@
 //! network namespaces, held to what the agents in the same namespaces say.
 
 use std::{
-    fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
 };
 
 use common::sample::Protocol;
@@ -14,7 +12,8 @@ use lab::{
     demonstration::left_out,
     truth::{
         compare::Score,
-        course::{MACHINES, Part, Run, Watching, everything, run},
+        course::{MACHINES, Part, Run, Watching, everything, run, short_lived},
+        group::Group,
         machines::Network,
         script::{Calling, Ending, Script, Serving},
     },
@@ -119,43 +118,18 @@ fn disks(run: &Run) {
     assert!(near(said_read, read) && near(said_written, written));
 }
 
-/// A control group of version 2 that is gone with this.
-struct Group(PathBuf);
-
-impl Group {
-    /// A service's group; `None` where none can be made.
-    fn new(service: &str) -> Option<Self> {
-        let roots = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
-        let root = roots.iter().find(|root| Path::new(root).join("cgroup.procs").exists())?;
-        let above = Path::new(root).join(format!("sinter-truth-{}.slice", std::process::id()));
-        let group = above.join(service);
-        fs::create_dir_all(&group).ok()?;
-        Some(Self(group))
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // The kernel takes a moment to let go of those that ended.
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while fs::remove_dir(&self.0).is_err() && Instant::now() < deadline {
-            std::thread::yield_now();
-        }
-        drop(self.0.parent().map(fs::remove_dir));
-    }
-}
-
 #[test]
 fn a_socket_belongs_to_the_unit_whose_group_made_it() {
     const TEST: &str = "a_socket_belongs_to_the_unit_whose_group_made_it";
     let _turn = turn();
     let Some(network) = network(TEST, &["client", "server"]) else { return };
-    let Some(group) = Group::new("shop.service") else {
-        return left_out(TEST, "no control group of version 2 can be made");
+    let group = match Group::new("shop.service") {
+        Ok(group) => group,
+        Err(cause) => return left_out(TEST, &cause.to_string()),
     };
     let server = network.machine("server").at(80);
     let calls = vec![Calling::pooled(server, 60, 100).ending(Ending::Stays)];
-    let script = Script { calls, group: Some(group.0.clone()), ..Script::default() };
+    let script = Script { calls, group: Some(group.folder().to_owned()), ..Script::default() };
     let parts = vec![
         serving("server", "store", server),
         Part { machine: "client", application: "front-file", script },
@@ -171,6 +145,24 @@ fn a_socket_belongs_to_the_unit_whose_group_made_it() {
         assert!(matches!(rows[..], [row] if row.application.as_deref() == Some("shop")));
     }
     assert!(run.reports["fewer"]["client"].groups.contains("shop.service"));
+}
+
+#[test]
+fn programs_that_are_gone_before_anybody_looks_belong_to_the_unit_that_started_them() {
+    const TEST: &str =
+        "programs_that_are_gone_before_anybody_looks_belong_to_the_unit_that_started_them";
+    let _turn = turn();
+    let Some(network) = network(TEST, &MACHINES) else { return };
+    let (shop, cart) = match (Group::new("shop.service"), Group::new("cart.service")) {
+        (Ok(shop), Ok(cart)) => (shop, cart),
+        (Err(cause), _) | (_, Err(cause)) => return left_out(TEST, &cause.to_string()),
+    };
+    let parts = short_lived(&network, [("shop", &shop), ("cart", &cart)], 50);
+
+    let run = course(&network, parts, &[Watching::every("every 5 s", 5)]);
+
+    let score = tell("every 5 s", &run);
+    assert!(score.links == 1.0 && score.attributed >= 0.99 && score.misattributed == 0);
 }
 
 fn serving(machine: &'static str, application: &'static str, listen: SocketAddr) -> Part {

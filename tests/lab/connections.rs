@@ -1,11 +1,14 @@
 //! `sinter-lab connections`: how much of the ground truth agents see at three cadences, beside what
 //! plain pollers see at the same moments of the same run.
 
+use std::path::Path;
+
 use crate::{
     figure::{Failure, Row, Target},
     truth::{
         compare::Score,
-        course::{MACHINES, Run, Watching, everything, run},
+        course::{MACHINES, Run, Watching, everything, run, short_lived},
+        group::Group,
         machines::Network,
         pollers::POLLERS,
     },
@@ -13,6 +16,9 @@ use crate::{
 
 /// How long the course takes: two looks of the slowest cadence at least.
 const SECONDS: u32 = 40;
+
+/// Programs of each of two services that live for one connection.
+const SHORT_LIVED: u32 = 100;
 
 const WATCHES: [Watching; 3] = [
     Watching::every("1 s", 1).with_pollers(),
@@ -35,6 +41,33 @@ pub fn measure() -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     for watch in WATCHES {
         rows.extend(of_watch(&run, watch.name));
+    }
+    rows.extend(of_short_lived(&lab, &network)?);
+    Ok(rows)
+}
+
+/// Whether programs that are gone before anybody could look at them are given to their service.
+#[expect(clippy::cast_precision_loss, reason = "counts of one run")]
+fn of_short_lived(lab: &Path, network: &Network) -> Result<Vec<Row>, Failure> {
+    let (shop, cart) = (Group::new("shop.service")?, Group::new("cart.service")?);
+    let parts = short_lived(network, [("shop", &shop), ("cart", &cart)], SHORT_LIVED);
+    let watches = WATCHES.map(|watch| Watching { pollers: false, ..watch });
+    let run = run(lab, network, parts, &watches)?;
+    if !run.troubles.is_empty() {
+        return Err(
+            format!("short-lived programs did not do as they should: {:?}", run.troubles).into()
+        );
+    }
+    let mut rows = Vec::new();
+    for watch in watches {
+        let score = run.score(watch.name);
+        let what = format!(
+            "connections of short-lived programs given to their unit, every {}",
+            watch.name
+        );
+        rows.push(Row::new(what, score.attributed, "share").held_to(Target::AtLeast(0.99)));
+        let what = format!("of them given to another, every {}", watch.name);
+        rows.push(Row::new(what, score.misattributed as f64, "").held_to(Target::AtMost(0.0)));
     }
     Ok(rows)
 }

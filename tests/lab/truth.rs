@@ -14,6 +14,7 @@ pub mod act;
 pub mod pollers;
 pub mod look;
 pub mod machines;
+pub mod group;
 pub mod processes;
 pub mod compare;
 pub mod course;

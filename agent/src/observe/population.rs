@@ -198,6 +198,11 @@ impl Population {
         listed.unwrap_or_else(|| naming::unlisted(&signs))
     }
 
+    /// What was last seen of the process that has a number now.
+    pub(super) fn known(&self, pid: u32) -> Option<(&Seen, &Traits)> {
+        self.members.get(&pid).map(|member| (&member.seen, &member.traits))
+    }
+
     /// The application of the process that has a number now.
     pub(super) fn application_of(&self, pid: u32) -> Option<&AppName> {
         self.members.get(&pid).map(|member| &member.application)

@@ -2,7 +2,7 @@
 //! and the reasoning that all platforms share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
 };
 
@@ -198,6 +198,28 @@ pub(super) struct Opening {
     pub(super) remote: SocketAddr,
 }
 
+/// Where a process stands that nobody saw, beside the one it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// In the same unit.
+    Inherited,
+    /// In this one.
+    In(String),
+    /// In none.
+    Nowhere,
+    /// It began in a group of its own, and was not asked in time of which.
+    Unknown,
+}
+
+/// What is known of a process that was gone before anybody saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kin {
+    /// The nearest process above that lives, or may be known from the last look.
+    pub(super) ancestor: u32,
+    /// Where it stands.
+    pub(super) standing: Standing,
+}
+
 /// What the kernel told between two readings of the table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Told {
@@ -205,6 +227,8 @@ pub(super) struct Told {
     pub(super) ended: Vec<Ended>,
     /// Attempts that began, in order.
     pub(super) openings: Vec<Opening>,
+    /// Of processes among them that are gone, from whom they came.
+    pub(super) kin: HashMap<u32, Kin>,
     /// Times that ends were lost because nobody fetched them soon enough.
     pub(super) ends_lost: u64,
     /// Attempts that were lost likewise.

@@ -6,6 +6,7 @@
 
 mod call;
 mod serve;
+mod spawn;
 mod store;
 
 use std::{
@@ -80,7 +81,7 @@ pub fn act(file: &Path) -> Result<(), Failure> {
     if lines.next().transpose()?.as_deref() != Some("go") {
         return Ok(());
     }
-    let open = perform(&script, &log);
+    let open = perform(&script, file, &log);
     say("done")?;
     // Until its end: nothing else is said to it.
     lines.for_each(drop);
@@ -94,7 +95,7 @@ pub fn act(file: &Path) -> Result<(), Failure> {
 ///
 /// The threads stay until the process ends: the kernel names the thread that opens a connection, and
 /// whose it was can be asked only while it is there.
-fn perform(script: &Script, log: &Log) -> Vec<call::Open> {
+fn perform(script: &Script, file: &Path, log: &Log) -> Vec<call::Open> {
     let (tell, told) = channel();
     for calling in script.calls.iter().copied() {
         let (tell, log) = (tell.clone(), log.clone());
@@ -107,6 +108,10 @@ fn perform(script: &Script, log: &Log) -> Vec<call::Open> {
     }
     if let Some(storing) = &script.stores {
         store::run(storing, log);
+    }
+    // From the first thread, as a shell does.
+    for spawning in &script.spawns {
+        spawn::run(spawning, file, log);
     }
     told.iter().take(script.calls.len()).flatten().collect()
 }

@@ -11,10 +11,11 @@ use common::sample::Protocol;
 
 use super::{
     compare::{Addresses, Said, Score, True, from_flows, from_rows, score, truth},
+    group::Group,
     look::{Order, Report},
     machines::{Machine, NOBODY, Network},
     processes::{Actor, Stage, Watch},
-    script::{Calling, Ending, Script, Serving, Storing, Told},
+    script::{Calling, Ending, Script, Serving, Spawning, Storing, Told},
 };
 use crate::figure::Failure;
 
@@ -188,6 +189,28 @@ fn addresses(network: &Network) -> Addresses {
         [(IpAddr::V4(machine.v4), name.clone()), (IpAddr::V6(machine.v6), name)]
     };
     Addresses(network.machines.iter().flat_map(of).collect())
+}
+
+/// Programs that live for one connection of a millisecond: as many of each of two services, which call the
+/// same server by programs of the same name.
+#[must_use]
+pub fn short_lived(
+    network: &Network,
+    services: [(&'static str, &Group); 2],
+    times: u32,
+) -> Vec<Part> {
+    let server = network.machine("back").at(5432);
+    let serves = vec![tcp(everywhere(5432))];
+    let database = Script { serves, ..Script::default() };
+    let mut parts = vec![Part { machine: "back", application: "database", script: database }];
+    for (application, group) in services {
+        let call = Calling::short(server, 1, 0);
+        let spawning = Spawning { program: "fetch".to_owned(), call, times, gap_ms: 20 };
+        let group = Some(group.folder().to_owned());
+        let script = Script { group, spawns: vec![spawning], ..Script::default() };
+        parts.push(Part { machine: "front", application, script });
+    }
+    parts
 }
 
 /// The machines of [`everything`].

@@ -113,6 +113,9 @@ impl Stage {
         script: Script,
     ) -> Result<Actor, Failure> {
         let file = self.write(&format!("{machine}-{application}.json"), &script)?;
+        for spawning in &script.spawns {
+            self.named(&spawning.program)?;
+        }
         let mut command = Command::new(self.named(application)?);
         command.arg("act").arg(file);
         let mut process = Process::start(command)?;

@@ -18,6 +18,21 @@ pub struct Script {
     pub calls: Vec<Calling>,
     /// What it does on a disk.
     pub stores: Option<Storing>,
+    /// Programs it starts, one after another.
+    pub spawns: Vec<Spawning>,
+}
+
+/// A program that is started again and again, each time for one connection, after which it ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spawning {
+    /// The name of its file.
+    pub program: String,
+    /// What it opens.
+    pub call: Calling,
+    /// How often it is started.
+    pub times: u32,
+    /// Pause between two of them, in milliseconds.
+    pub gap_ms: u64,
 }
 
 /// One place to listen.

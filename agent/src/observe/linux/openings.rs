@@ -3,6 +3,8 @@
 //! ```text
 //!  instances/sinter-agent-PID-N   made here, removed at the end; one that a dead agent left is removed
 //!      sock:inet_sock_set_state   CLOSE to SYN_SENT only: in the process, with whereto
+//!      task:task_newtask          who made whom, so that one that is gone is known by those it came from
+//!      cgroup:cgroup_attach_task  who was moved to which group
 //!      trace_pipe                 lines, fetched without waiting
 //! ```
 //!
@@ -20,11 +22,16 @@ use std::{
 
 use thiserror::Error;
 
+mod births;
 mod line;
+mod thread;
 
-use line::{Line, Started};
+use births::Births;
+use line::Line;
+use thread::{Network, Thread, whose};
 
-use crate::observe::seen::{Opening, Told};
+use super::groups::service_of;
+use crate::observe::seen::Told;
 
 /// Where tracefs is mounted: by itself, or below debugfs as of old.
 pub(super) const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
@@ -34,10 +41,13 @@ const PREFIX: &str = "sinter-agent-";
 
 const EVENT: &str = "events/sock/inet_sock_set_state";
 
+/// What tells of those that are gone. A kernel without them tells less, and no less of all others.
+const OF_BIRTHS: [&str; 2] = ["events/task/task_newtask", "events/cgroup/cgroup_attach_task"];
+
 /// From `TCP_CLOSE` to `TCP_SYN_SENT`, of TCP.
 const FILTER: &str = "newstate==2 && oldstate==7 && protocol==6";
 
-/// Room for what opens between two ticks, on all processors together: an attempt takes 76 bytes. The kernel
+/// Room for what opens between two ticks, on all processors together: an attempt takes 76 bytes, a birth 52. The kernel
 /// keeps it for each processor apart.
 const ROOM_KIB: usize = 2048;
 const LEAST_ROOM_KIB: usize = 64;
@@ -90,6 +100,7 @@ pub(super) struct Openings {
     /// The start of a line whose end is still to come.
     rest: Vec<u8>,
     network: Network,
+    births: Births,
 }
 
 impl Openings {
@@ -108,7 +119,8 @@ impl Openings {
         let instance = Instance::make(&instances).map_err(refused("own instance"))?;
         let pipe = instance.listen()?;
         let buffer = vec![0; BUFFER];
-        Ok(Self { pipe, _instance: instance, buffer, rest: Vec::new(), network })
+        let births = Births::default();
+        Ok(Self { pipe, _instance: instance, buffer, rest: Vec::new(), network, births })
     }
 
     /// Fetches what was told since the last time.
@@ -138,74 +150,24 @@ impl Openings {
         for line in self.rest[..end].split(|byte| *byte == b'\n') {
             match line::parse(&String::from_utf8_lossy(line)) {
                 Line::Started(started) => {
-                    let network = &self.network;
                     let thread = threads.entry(started.thread);
-                    let thread = thread.or_insert_with(|| network.thread(started.thread));
-                    told.openings.extend(thread.opening(started));
+                    let thread = thread
+                        .or_insert_with(|| whose(&self.network, &self.births, started.thread));
+                    thread.tell(started, told);
+                }
+                Line::Born { thread, parent, flags } => {
+                    // The number had another bearer before.
+                    threads.remove(&thread);
+                    self.births.born(thread, parent, flags);
+                }
+                Line::Moved { process, path, is_whole } => {
+                    self.births.moved(process, service_of(path), is_whole);
                 }
                 Line::Lost(lost) => told.openings_lost = told.openings_lost.saturating_add(lost),
                 Line::Other => {}
             }
         }
         self.rest.drain(..=end);
-    }
-}
-
-/// The network namespace whose processes are ours.
-#[derive(Debug)]
-struct Network {
-    own: PathBuf,
-    is_first: bool,
-}
-
-/// Whose a thread is.
-#[derive(Debug)]
-enum Thread {
-    Ours {
-        process: u32,
-        name: String,
-    },
-    /// Ended meanwhile, and nobody knows more of it than its line.
-    Gone,
-    Others,
-}
-
-impl Network {
-    fn own() -> io::Result<Self> {
-        let own = fs::read_link("/proc/thread-self/ns/net")?;
-        let is_first = fs::read_link("/proc/1/ns/net").is_ok_and(|first| first == own);
-        Ok(Self { own, is_first })
-    }
-
-    fn thread(&self, number: u32) -> Thread {
-        let Ok(network) = fs::read_link(format!("/proc/{number}/ns/net")) else {
-            // What is gone was most likely of the first namespace, for most are.
-            return if self.is_first { Thread::Gone } else { Thread::Others };
-        };
-        if network != self.own {
-            return Thread::Others;
-        }
-        let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
-        let value = |name: &str| {
-            let mut lines = status.lines();
-            lines.find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default()
-        };
-        let process = value("Tgid:").parse().unwrap_or(number);
-        Thread::Ours { process, name: value("Name:").to_owned() }
-    }
-}
-
-impl Thread {
-    fn opening(&self, started: Started<'_>) -> Option<Opening> {
-        let Started { thread, name, local, remote } = started;
-        let (pid, other_name) = match self {
-            Self::Ours { process, name } => (*process, name.as_str()),
-            // The first thread of a process has its number; most processes have no other.
-            Self::Gone => (thread, ""),
-            Self::Others => return None,
-        };
-        let name = name.unwrap_or(other_name).to_owned();
-        Some(Opening { pid, name, local, remote })
     }
 }
 
@@ -241,6 +203,11 @@ impl Instance {
         let mut reading = OpenOptions::new();
         let reading = reading.read(true).custom_flags(flags);
         let pipe = reading.open(self.folder.join("trace_pipe")).map_err(refused("trace_pipe"))?;
+        for event in OF_BIRTHS {
+            if let Err(cause) = write(&format!("{event}/enable"), "1") {
+                tracing::debug!(event, %cause, "births of processes not told");
+            }
+        }
         write(&format!("{EVENT}/enable"), "1").map_err(refused("the event"))?;
         Ok(pipe)
     }

@@ -26,11 +26,14 @@ use crate::observe::{
     holders::{Holders, Wanted},
     naming::{self, Rules},
     population::Population,
-    seen::{Opening, Row, SocketReader, Sockets, Told},
+    seen::{Kin, Opening, Row, Seen, SocketReader, Sockets, Standing, Told, Traits},
 };
 
-/// Most processes read between two passes because they opened a connection.
-const MAX_STRANGERS: usize = 256;
+/// Most processes named between two passes because they opened a connection.
+const MAX_STRANGERS: usize = 8192;
+
+/// Most of them for which /proc is read.
+const MAX_READ: usize = 256;
 
 /// Who talks to whom, as this machine sees it.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub(super) struct Talk {
     connections: Connections,
     /// Processes that came after the last pass and opened a connection since; `None` of those gone.
     strangers: HashMap<u32, Option<AppName>>,
+    /// How many of them were read from /proc.
+    read: usize,
 }
 
 /// What one look saw of it.
@@ -64,6 +69,7 @@ impl Talk {
             holders: Holders::default(),
             connections: Connections::default(),
             strangers: HashMap::new(),
+            read: 0,
         }
     }
 
@@ -79,21 +85,66 @@ impl Talk {
         if told == Told::default() {
             return;
         }
-        for Opening { pid, .. } in &told.openings {
-            if population.application_of(*pid).is_none() && self.strangers.len() < MAX_STRANGERS {
-                let named = || {
-                    let seen = processes::one(self.units, *pid)?;
-                    let traits = processes::traits(*pid, false);
-                    Some(population.stranger(&seen, &traits, rules))
-                };
-                self.strangers.entry(*pid).or_insert_with(named);
+        self.meet(&told, population, rules);
+        let name_of = named(&self.strangers, population);
+        self.connections.hear(told, &name_of);
+    }
+
+    /// Names the processes that came after the last pass and opened a connection.
+    fn meet(&mut self, told: &Told, population: &Population, rules: &Rules) {
+        for Opening { pid, name, .. } in &told.openings {
+            let is_new = !self.strangers.contains_key(pid) && self.strangers.len() < MAX_STRANGERS;
+            if is_new && population.application_of(*pid).is_none() {
+                let named = self.stranger(*pid, population, rules);
+                let kin = told.kin.get(pid).filter(|_| named.is_none());
+                let named = named.or_else(|| self.of_kin(kin?, name, population, rules));
+                self.strangers.insert(*pid, named);
             }
         }
-        let name_of = |pid| {
-            let known = population.application_of(pid);
-            known.or_else(|| self.strangers.get(&pid)?.as_ref()).cloned()
+    }
+
+    /// The application of a process that came after the last pass and lives.
+    fn stranger(&mut self, pid: u32, population: &Population, rules: &Rules) -> Option<AppName> {
+        if self.read >= MAX_READ {
+            return None;
+        }
+        let seen = processes::one(self.units, pid)?;
+        self.read += 1;
+        Some(population.stranger(&seen, &processes::traits(pid, false), rules))
+    }
+
+    /// The application of a process that is gone, as far as its ancestor says it.
+    fn of_kin(
+        &mut self,
+        kin: &Kin,
+        name: &str,
+        population: &Population,
+        rules: &Rules,
+    ) -> Option<AppName> {
+        let known = population.known(kin.ancestor);
+        // A copy that did not become another program is what it is a copy of, its ports included.
+        if kin.standing == Standing::Inherited && known.is_some_and(|(seen, _)| seen.name == name) {
+            return population.application_of(kin.ancestor).cloned();
+        }
+        let known = known.map(|(seen, traits)| {
+            // Of the same tree as its ancestor, as if that were its parent.
+            (Seen { parent: kin.ancestor, ..seen.clone() }, traits.clone())
+        });
+        let (ancestor, traits) = known.or_else(|| {
+            let room = self.read < MAX_READ;
+            let seen = processes::one(self.units, kin.ancestor).filter(|_| room)?;
+            self.read += 1;
+            Some((seen, processes::traits(kin.ancestor, false)))
+        })?;
+        // One that goes by the same name most likely runs the same file.
+        let executable = traits.executable.filter(|_| ancestor.name == name);
+        let unit = match &kin.standing {
+            Standing::Inherited => traits.unit,
+            Standing::In(unit) => Some(unit.clone()),
+            Standing::Nowhere | Standing::Unknown => None,
         };
-        self.connections.hear(told, &name_of);
+        let seen = Seen { name: name.to_owned(), ..ancestor };
+        Some(population.stranger(&seen, &Traits { executable, unit, ..Traits::default() }, rules))
     }
 
     /// Reads the sockets, names the processes by what they listen on, and makes the table.
@@ -106,14 +157,16 @@ impl Talk {
     ) -> Talked {
         self.hear(population, &inputs.rules);
         self.strangers.clear();
+        self.read = 0;
         let sockets = self.sockets.read();
         let after = self.sockets.told();
+        self.meet(&after, population, &inputs.rules);
         remark(&sockets, remarks);
         let ephemeral = sockets::ephemeral_ports();
         let units = self.units(&sockets.rows);
         population.name(&inputs.rules, &inputs.supervised);
-        let named = groups(&units, population, &inputs.rules);
-        self.hold(&sockets.rows, &named, population, &ephemeral);
+        let by_unit = groups(&units, population, &inputs.rules);
+        self.hold(&sockets.rows, &by_unit, population, &ephemeral);
         population.listen(connections::listening(&sockets.rows, &self.holders, &ephemeral));
         population.name(&inputs.rules, &inputs.supervised);
         let look = Look {
@@ -125,7 +178,7 @@ impl Talk {
             ends_are_told: sockets.ends_are_told,
             now,
         };
-        let name_of = |pid| population.application_of(pid).cloned();
+        let name_of = named(&self.strangers, population);
         let mut connections = self.connections.look(&look, after, &name_of);
         conntrack::translate(&mut connections);
         Talked {
@@ -176,6 +229,17 @@ impl Talk {
             }
         }
         units
+    }
+}
+
+/// Names a process by the last pass, or as it was met since.
+fn named(
+    strangers: &HashMap<u32, Option<AppName>>,
+    population: &Population,
+) -> impl Fn(u32) -> Option<AppName> {
+    move |pid| {
+        let known = population.application_of(pid);
+        known.or_else(|| strangers.get(&pid)?.as_ref()).cloned()
     }
 }
 

@@ -10,6 +10,24 @@ use std::net::{IpAddr, SocketAddr};
 pub(super) enum Line<'a> {
     /// A connection is being opened.
     Started(Started<'a>),
+    /// A thread was made.
+    Born {
+        /// Its number.
+        thread: u32,
+        /// The number of the one that made it.
+        parent: u32,
+        /// The flags of clone(2).
+        flags: u64,
+    },
+    /// A process was moved to a control group.
+    Moved {
+        /// Its number.
+        process: u32,
+        /// The path of the group.
+        path: &'a str,
+        /// It is of version 2, which is one tree for everything.
+        is_whole: bool,
+    },
     /// So many were lost.
     Lost(u64),
     /// Something else.
@@ -29,26 +47,58 @@ pub(super) struct Started<'a> {
     pub(super) remote: SocketAddr,
 }
 
-/// Longer than any name of a process, so that none has it in it.
-const MARK: &str = ": inet_sock_set_state: ";
+/// Longer than any name of a process, so that none has one in it.
+const MARKS: [&str; 3] = [": inet_sock_set_state: ", ": cgroup_attach_task: ", ": task_newtask: "];
 
 /// ```text
 ///            curl-26273   [001] ..... 14226.550864: inet_sock_set_state: family=AF_INET ... dport=80 ...
+///            bash-20648   [001] ..... 42464.998805: task_newtask: pid=20666 comm=bash clone_flags=1200000 ...
+///            bash-20667   [000] d..1. 42465.040391: cgroup_attach_task: dst_root=0 ... dst_path=/a pid=20667 ...
 /// CPU:1 [LOST 17 EVENTS]
 /// ```
 pub(super) fn parse(line: &str) -> Line<'_> {
-    let parsed = match line.split_once(MARK) {
-        Some((context, fields)) => started(context, fields).map(Line::Started),
+    let parts = |mark: &str| line.split_once(mark);
+    // The first in the line: what stands behind it may have any other in it.
+    let first = MARKS.iter().filter_map(|mark| Some((*mark, parts(mark)?)));
+    let parsed = match first.min_by_key(|(_, (context, _))| context.len()) {
+        Some((mark, (context, fields))) if mark == MARKS[0] => {
+            started(context, fields).map(Line::Started)
+        }
+        Some((mark, (_, fields))) if mark == MARKS[1] => moved(fields),
+        Some((_, (context, fields))) => born(context, fields),
         None => lost(line).map(Line::Lost),
     };
     parsed.unwrap_or(Line::Other)
 }
 
-fn started<'a>(context: &'a str, fields: &str) -> Option<Started<'a>> {
+fn born<'a>(context: &str, fields: &str) -> Option<Line<'a>> {
+    let (_, parent) = who(context)?;
+    // The name between them may have anything in it.
+    let (thread, _) = fields.strip_prefix("pid=")?.split_once(' ')?;
+    let (_, flags) = fields.rsplit_once(" clone_flags=")?;
+    let flags = flags.split(' ').next()?;
+    let flags = u64::from_str_radix(flags, 16).ok()?;
+    Some(Line::Born { thread: thread.parse().ok()?, parent, flags })
+}
+
+fn moved(fields: &str) -> Option<Line<'_>> {
+    let (root, rest) = fields.strip_prefix("dst_root=")?.split_once(' ')?;
+    let (_, rest) = rest.split_once(" dst_path=")?;
+    let (path, rest) = rest.split_once(" pid=")?;
+    let process = rest.split(' ').next()?.parse().ok()?;
+    Some(Line::Moved { process, path, is_whole: root == "0" })
+}
+
+/// The name and the number of the thread in whose time it was.
+fn who(context: &str) -> Option<(&str, u32)> {
     // Behind the processor in brackets come flags and the time.
     let (who, _) = context.rsplit_once('[')?;
     let (name, thread) = who.trim_end().rsplit_once('-')?;
-    let name = name.trim_start();
+    Some((name.trim_start(), thread.parse().ok()?))
+}
+
+fn started<'a>(context: &'a str, fields: &str) -> Option<Started<'a>> {
+    let (name, thread) = who(context)?;
     let value = |wanted: &str| {
         let mut pairs = fields.split(' ').filter_map(|field| field.split_once('='));
         pairs.find_map(|(name, value)| (name == wanted).then_some(value))
@@ -57,7 +107,7 @@ fn started<'a>(context: &'a str, fields: &str) -> Option<Started<'a>> {
     let (from, to) = if is_v4 { ("saddr", "daddr") } else { ("saddrv6", "daddrv6") };
     let address = |name| value(name)?.parse().ok().map(|address: IpAddr| address.to_canonical());
     Some(Started {
-        thread: thread.parse().ok()?,
+        thread,
         name: (name != "<...>").then_some(name),
         local: address(from).filter(|address| !address.is_unspecified()),
         remote: SocketAddr::new(address(to)?, value("dport")?.parse().ok()?),
@@ -135,13 +185,42 @@ mod tests {
     }
 
     #[test]
+    fn a_birth_tells_who_made_whom_whatever_they_call_themselves() {
+        let line = "  a [b] pid=1-20648   [001] ..... 42464.9: task_newtask: pid=20666 comm=x \
+                    clone_flags=1 clone_flags=1200011 oom_score_adj=-5";
+        let born = Line::Born { thread: 20_666, parent: 20_648, flags: 0x120_0011 };
+        assert_eq!(parse(line), born);
+    }
+
+    #[test]
+    fn a_move_tells_the_path_of_the_group() {
+        let line = "  x-20667   [000] d..1. 4.0: cgroup_attach_task: dst_root=0 dst_id=690 dst_level=2 \
+                    dst_path=/a b/px.service pid=20667 comm=x pid=3";
+        let moved = Line::Moved { process: 20_667, path: "/a b/px.service", is_whole: true };
+        assert_eq!(parse(line), moved);
+        let of_version_1 = line.replace("dst_root=0", "dst_root=9");
+        let moved = Line::Moved { process: 20_667, path: "/a b/px.service", is_whole: false };
+        assert_eq!(parse(&of_version_1), moved);
+    }
+
+    #[test]
+    fn a_path_cannot_pass_for_an_opening() {
+        let opening = line("x-1 [000] ..... 1.0", "AF_INET", "10.0.0.7", "::");
+        let line = format!(
+            " x-2 [000] ..... 1.0: cgroup_attach_task: dst_root=0 dst_id=1 dst_level=1 dst_path=/{opening} \
+             pid=2 comm=x"
+        );
+        assert!(matches!(parse(&line), Line::Moved { process: 2, .. }));
+    }
+
+    #[test]
     fn anything_else_costs_itself() {
         let cut = line(" x-1 [000] ..... 1.0", "AF_INET", "10.0.0.7", "::");
         for length in 0..cut.find(" daddr=").unwrap() {
             assert_eq!(parse(&cut[..length]), Line::Other);
         }
         for text in
-            ["", "CPU:1 [LOST", "CPU:1 [LOST x EVENTS]", "## header", ": inet_sock_set_state: "]
+            ["", "CPU:1 [LOST", "CPU:1 [LOST x EVENTS]", "## header", MARKS[0], MARKS[1], MARKS[2]]
         {
             assert_eq!(parse(text), Line::Other, "{text}");
         }

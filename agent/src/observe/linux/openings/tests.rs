@@ -1,5 +1,6 @@
 use std::{
     net::{TcpListener, TcpStream},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -10,7 +11,10 @@ use nix::{
 };
 
 use super::*;
-use crate::observe::linux::tests::cpu;
+use crate::observe::{
+    linux::tests::cpu,
+    seen::{Kin, Standing},
+};
 
 /// Runs `work` where tracefs is mounted at the folder it is given, which nobody else sees.
 fn with_tracefs(work: impl FnOnce(PathBuf) + Send + 'static) {
@@ -97,6 +101,41 @@ fn another_network_namespace_is_not_told_of() {
         drop(gone);
         other.join().unwrap();
         assert_eq!((count(&told, remote), count(&told, elsewhere)), (1, 0));
+    });
+}
+
+#[test]
+fn a_program_that_is_gone_is_told_with_who_started_it() {
+    with_tracefs(|place| {
+        let mut openings = Openings::open(&[place]).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let remote = listener.local_addr().unwrap();
+        let line = format!("(exec 3<>/dev/tcp/127.0.0.1/{})", remote.port());
+        let ended = Command::new("bash").args(["-c", &line]).status().unwrap();
+        assert!(ended.success());
+
+        let told = until(&mut openings, |told| count(told, remote) > 0);
+
+        let opening = told.openings.iter().find(|opening| opening.remote == remote).unwrap();
+        assert_eq!(opening.name, "bash");
+        let kin = Kin { ancestor: std::process::id(), standing: Standing::Inherited };
+        assert_eq!(told.kin.get(&opening.pid), Some(&kin));
+    });
+}
+
+#[test]
+fn a_thread_that_is_gone_is_told_as_its_process() {
+    with_tracefs(|place| {
+        let mut openings = Openings::open(&[place]).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let remote = listener.local_addr().unwrap();
+        drop(thread::spawn(move || TcpStream::connect(remote).unwrap()).join().unwrap());
+
+        let told = until(&mut openings, |told| count(told, remote) > 0);
+
+        let opening = told.openings.iter().find(|opening| opening.remote == remote).unwrap();
+        assert_eq!(opening.pid, std::process::id());
+        assert_eq!(told.kin.get(&opening.pid), None);
     });
 }
 
