@@ -1,8 +1,6 @@
 //! Who may call what: every rpc of every service has a row in the one table, and the table holds
 //! over real connections. Who calls is told by certificates, never by what is sent.
 
-mod ingress;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use aggregator::{
@@ -10,7 +8,7 @@ use aggregator::{
     listener::{Certificates, Deadlines},
 };
 use common::pki::Role;
-use ingress::{Link, PLENTY, Raw, Site, within};
+use lab::ingress::{Link, PLENTY, Raw, Site, within};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tonic::{Code, Status, transport::Channel};

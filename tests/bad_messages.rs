@@ -1,8 +1,6 @@
 //! Bad input at the agents' port, of every kind we could think of: each costs only itself, is
 //! counted by name, and a well-behaved agent beside it notices nothing.
 
-mod ingress;
-
 use std::time::{Duration, Instant};
 
 use aggregator::{
@@ -28,7 +26,7 @@ use common::{
         types::v1,
     },
 };
-use ingress::{
+use lab::ingress::{
     ATTACH, Agent, Link, PATIENCE, PLENTY, Site, TOKEN, eventually, millis, sample, within,
 };
 use prost::Message as _;
@@ -243,7 +241,7 @@ async fn a_hello_in_anothers_name_ends_its_own_stream() {
     let witness = site.witness().await;
     let agent = site.agent(1).await;
 
-    let facts = Some((&ingress::facts(9)).into());
+    let facts = Some((&lab::ingress::facts(9)).into());
     let status = agent.refused_hello(&site, Hello { facts, ..agent.hello() }).await;
 
     assert_eq!(status.code(), Code::PermissionDenied);

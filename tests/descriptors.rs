@@ -1,11 +1,9 @@
 //! A port whose process has no descriptor left waits instead of spinning, turns away who comes, and
 //! serves again once there are some. Alone in its process: the limit is the process's.
 
-mod ingress;
-
 use std::time::Duration;
 
-use ingress::{Site, eventually};
+use lab::ingress::{Site, eventually};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{io::AsyncReadExt as _, net::TcpStream, time};
 
@@ -41,7 +39,7 @@ async fn a_port_without_descriptors_waits_and_then_serves_again() {
     // The last who came did not wait in the queue: it was turned away.
     let last = held.last_mut().unwrap();
     let mut byte = [0];
-    let turned_away = time::timeout(ingress::PATIENCE, last.read(&mut byte)).await;
+    let turned_away = time::timeout(lab::ingress::PATIENCE, last.read(&mut byte)).await;
     assert!(matches!(turned_away, Ok(Ok(0) | Err(_))), "{turned_away:?}");
 
     drop(held);

@@ -169,7 +169,7 @@ fn software() -> SoftwareDelta {
         name: "bash".into(),
         architecture: "amd64".into(),
     };
-    let package = Package { version: "5.2.15-2".into(), installed_at: None };
+    let package = Package { version: "5.2.15-2".into(), ..Package::default() };
     let file = ConfigurationFile {
         size: Bytes(3),
         hash: Some([7; 32]),

@@ -29,3 +29,5 @@ pub mod grouping;
 pub mod inventory;
 #[path = "../sim/mod.rs"]
 pub mod sim;
+#[path = "../ingress/mod.rs"]
+pub mod ingress;
