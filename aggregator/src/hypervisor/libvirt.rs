@@ -29,6 +29,7 @@ mod copy;
 mod resize;
 mod power;
 mod trial_network;
+mod prober;
 mod swap;
 mod verbs;
 

@@ -31,6 +31,7 @@ mod copy;
 mod swap;
 mod visit;
 mod probe;
+pub(super) mod beside;
 mod account;
 mod verbs;
 

@@ -242,6 +242,9 @@ impl Site {
             let own = own.into_iter().flat_map(|one| &one.addresses);
             own.filter_map(|one| address(&one.address, one.prefix)).collect()
         };
+        let is_uplink = |link: &&Link| {
+            link.network.as_ref().is_some_and(|network| self.uplinks.contains(network))
+        };
         let nic = |link: &Link| Nic {
             mac: link.mac.clone(),
             network: link.network.as_ref().and_then(|network| network.parse().ok()),
@@ -254,7 +257,9 @@ impl Site {
             addresses: addresses(link),
             up: domain.is_active() && link.is_up,
         };
-        links.iter().map(nic).collect()
+        // The first address is where a machine serves; what leads to us comes last.
+        let (up, others): (Vec<&Link>, Vec<&Link>) = links.iter().partition(is_uplink);
+        others.into_iter().chain(up).map(nic).collect()
     }
 
     /// What the guest's agent says; nothing if it does not answer.

@@ -1,9 +1,13 @@
 //! Networks for one trial each: a bridge that leads nowhere.
 //!
-//! Such a network has no address of the host's, no DHCP and no way out, so that production's
-//! addresses can be used in it. That it is ours shows in its uuid, which only its name leads to.
+//! Such a network has no way out and no address of production's on the host, so that production's
+//! addresses can be used in it. Whoever asks for an address there is given the one that its source
+//! has. That it is ours shows in its uuid, which only its name leads to.
+
+use std::collections::BTreeSet;
 
 use common::id::{NetworkId, VmId};
+use ipnet::{IpNet, Ipv4Net};
 use libvirt_rpc::{Change, Domain, Error, Network, XmlKind, code, xml::Element};
 use tracing::info;
 use uuid::Uuid;
@@ -23,16 +27,56 @@ fn is_ours(network: &Network) -> bool {
     network.uuid == uuid_of(&network.name)
 }
 
-fn network_xml(name: &str) -> String {
-    let uuid = uuid_of(name);
-    let [a, b, c, d, ..] = uuid.into_bytes();
-    // The kernel takes fifteen letters.
-    let bridge = format!("sntr{a:02x}{b:02x}{c:02x}{d:02x}");
-    Element::new("network")
+/// Name of its bridge on the host: the kernel takes fifteen letters.
+pub(super) fn bridge(name: &str) -> String {
+    let [a, b, c, d, ..] = uuid_of(name).into_bytes();
+    format!("sntr{a:02x}{b:02x}{c:02x}{d:02x}")
+}
+
+/// An address that a machine shall be given in its trial's network, as it has it in production.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Reserved {
+    mac: String,
+    address: Ipv4Net,
+}
+
+fn network_xml(name: &str, reserved: &[Reserved]) -> String {
+    let bridge = bridge(name);
+    let plug =
+        Element::new("bridge").with("name", &*bridge).with("stp", "off").with("delay", "0");
+    let network = Element::new("network")
         .holding(Element::new("name").saying(name))
-        .holding(Element::new("uuid").saying(uuid.to_string()))
-        .holding(Element::new("bridge").with("name", bridge).with("stp", "off").with("delay", "0"))
+        .holding(Element::new("uuid").saying(uuid_of(name).to_string()))
+        .holding(plug);
+    if reserved.is_empty() {
+        return network.write();
+    }
+    // Whoever gives addresses away needs one. Of the production network it must have none: the host
+    // would look for production here. So one that leads nowhere, and two of this range may meet.
+    let [.., third, fourth] = uuid_of(name).into_bytes();
+    let own = format!("169.254.{}.{}", third.clamp(1, 254), (fourth & 0xfc) | 1);
+    let mut options = Element::new("dnsmasq:options");
+    for value in options_of(&bridge, reserved) {
+        options.children.push(Element::new("dnsmasq:option").with("value", value));
+    }
+    network
+        .with("xmlns:dnsmasq", "http://libvirt.org/schemas/network/dnsmasq/1.0")
+        .holding(Element::new("ip").with("address", own).with("prefix", "30"))
+        .holding(options)
         .write()
+}
+
+/// What dnsmasq is told: each machine its own address, nobody else any, no names, and no way out.
+fn options_of(bridge: &str, reserved: &[Reserved]) -> Vec<String> {
+    let mut options = vec!["port=0".to_owned(), "dhcp-option=3".to_owned()];
+    let nets: BTreeSet<Ipv4Net> = reserved.iter().map(|one| one.address.trunc()).collect();
+    for net in nets {
+        options.push(format!("shared-network={bridge},{}", net.addr()));
+        options.push(format!("dhcp-range={},static,{}", net.addr(), net.netmask()));
+    }
+    let hosts = reserved.iter().map(|one| format!("dhcp-host={},{}", one.mac, one.address.addr()));
+    options.extend(hosts);
+    options
 }
 
 /// Plugs an interface in elsewhere. What only fits the former place goes.
@@ -57,7 +101,8 @@ impl LibvirtHypervisor {
             let why = "it was not cloned by us, and production is never isolated";
             return Err(refused(format!("{vm} stays where it is: {why}")));
         }
-        site.make_network(network.as_str()).await?;
+        let reserved = self.reserved_for(&told).await?;
+        site.make_network(network.as_str(), &reserved).await?;
         let left = description::networks(&told);
         let source = Element::new("source").with("network", network.as_str());
         let uplinks = &site.uplinks;
@@ -75,6 +120,29 @@ impl LibvirtHypervisor {
         }
         info!(%vm, %network, "machine isolated");
         Ok(())
+    }
+}
+
+impl LibvirtHypervisor {
+    /// The addresses that a clone's source has by the MACs they share: a guest that asks for its
+    /// address at boot shall be given the same.
+    async fn reserved_for(&self, clone: &Element) -> Result<Vec<Reserved>, HypervisorError> {
+        let Some(source) = Tag::of(clone).cloned_from else { return Ok(Vec::new()) };
+        let inventory = self.all().await?;
+        let nics = inventory.machines.get(&source).into_iter().flat_map(|source| &source.nics);
+        let mut reserved = Vec::new();
+        for link in description::links(clone) {
+            for nic in nics.clone().filter(|nic| nic.mac == link.mac) {
+                let own = nic.addresses.iter().filter_map(|address| match address {
+                    IpNet::V4(address) => Some(*address),
+                    IpNet::V6(_) => None,
+                });
+                // More than one it was not given by anybody.
+                let own = own.take(1).map(|address| Reserved { mac: link.mac.clone(), address });
+                reserved.extend(own);
+            }
+        }
+        Ok(reserved)
     }
 }
 
@@ -105,10 +173,14 @@ impl Site {
         Ok(())
     }
 
-    async fn make_network(&self, name: &str) -> Result<(), HypervisorError> {
+    async fn make_network(
+        &self,
+        name: &str,
+        reserved: &[Reserved],
+    ) -> Result<(), HypervisorError> {
         let network = match self.client.network_named(name).await {
             Err(error) if error.is(&[code::NO_NETWORK]) => {
-                self.client.define_network(&network_xml(name)).await?
+                self.client.define_network(&network_xml(name, reserved)).await?
             }
             found => found?,
         };
@@ -175,12 +247,28 @@ mod tests {
 
     #[test]
     fn a_network_is_ours_by_a_uuid_that_only_its_name_leads_to() {
-        let told = Element::parse(&network_xml("trial-1")).unwrap();
+        let told = Element::parse(&network_xml("trial-1", &[])).unwrap();
         let uuid = told.text_at("uuid").unwrap().parse().unwrap();
         assert!(is_ours(&Network { name: "trial-1".to_owned(), uuid }));
         assert!(!is_ours(&Network { name: "trial-2".to_owned(), uuid }));
         assert!(told.child("bridge").unwrap().attribute("name").unwrap().len() <= 15);
         assert!(told.child("forward").is_none() && told.child("ip").is_none());
+    }
+
+    #[test]
+    fn a_machine_is_given_its_own_address_on_trial_and_no_way_out() {
+        let address = "10.1.2.77/24".parse().unwrap();
+        let reserved = [Reserved { mac: "52:54:00:aa:00:01".to_owned(), address }];
+        let told = Element::parse(&network_xml("trial-1", &reserved)).unwrap();
+        let own = told.child("ip").unwrap().attribute("address").unwrap();
+        assert!(own.parse::<std::net::Ipv4Addr>().unwrap().is_link_local());
+        let options = told.child("dnsmasq:options").unwrap();
+        let values: Vec<_> =
+            options.children.iter().filter_map(|option| option.attribute("value")).collect();
+        let shared = format!("shared-network={},10.1.2.0", bridge("trial-1"));
+        let range = "dhcp-range=10.1.2.0,static,255.255.255.0";
+        let host = "dhcp-host=52:54:00:aa:00:01,10.1.2.77";
+        assert_eq!(values, ["port=0", "dhcp-option=3", &shared, range, host]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use common::id::{NetworkId, VmId};
 
-use super::{LibvirtHypervisor, refused};
+use super::LibvirtHypervisor;
 use crate::hypervisor::{
     Allocation, CloneOrder, Hypervisor, HypervisorError, Inventory, ProbeOrder, ProbeResult,
     Telemetry,
@@ -45,20 +45,12 @@ impl Hypervisor for LibvirtHypervisor {
         self.isolate_machine(vm, network).await
     }
 
-    /// Nothing of ours runs on a host that is only reached by libvirt, so that nobody there could
-    /// put load on a machine from inside its network.
     async fn probe(
         &self,
         network: &NetworkId,
         order: &ProbeOrder,
     ) -> Result<Vec<ProbeResult>, HypervisorError> {
-        if order.targets.is_empty() {
-            return Ok(Vec::new());
-        }
-        let count = order.targets.len();
-        Err(refused(format!(
-            "nobody can call the {count} ports to be probed in {network}: libvirt runs no prober"
-        )))
+        self.put_load(network, order).await
     }
 
     async fn promote(&self, source: &VmId, clone: &VmId) -> Result<(), HypervisorError> {

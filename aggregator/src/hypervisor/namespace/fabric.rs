@@ -51,7 +51,7 @@ pub(super) fn bridge(network: &NetworkId) -> String {
 }
 
 /// A MAC that no maker of cards has, always the same for the same name.
-fn mac(name: &str) -> [u8; 6] {
+pub(super) fn mac(name: &str) -> [u8; 6] {
     let digits = layout::digest(name, 10);
     let mut mac = [0x02, 0, 0, 0, 0, 0];
     if hex::decode_to_slice(digits, &mut mac[1..]).is_err() {

@@ -47,6 +47,7 @@ pub(super) fn main() -> Option<ExitCode> {
         ["keep", folder] => keeper::start(folder),
         ["keeper", folder] => keeper::run(&PathBuf::from(folder)),
         ["enter", keeper, part] => enter(keeper, part),
+        ["alone", part] => alone(part),
         ["unshare", part] => apart(part),
         ["machine"] => machine::run(),
         ["visitor"] => visitor::run(),
@@ -103,6 +104,12 @@ fn enter(keeper: &str, part: &str) -> Result<(), NamespaceError> {
         true => Ok(()),
         false => Err(NamespaceError::refused(format!("a {part} did not start"))),
     }
+}
+
+/// Starts a part below nobody.
+fn alone(part: &str) -> Result<(), NamespaceError> {
+    setsid().or_could_not(|| "leave the session".to_owned())?;
+    apart(part)
 }
 
 /// Makes the namespaces of a part and starts it in them.

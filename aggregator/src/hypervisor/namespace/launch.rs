@@ -116,13 +116,26 @@ pub(super) fn launch(
     part: &str,
     log: File,
 ) -> Result<Waiting, NamespaceError> {
-    let what = format!("start a {part}");
     if !keeper.lives() {
         // Its number may be somebody else's by now.
         let cause = io::Error::other("the keeper of the private network has ended; open it again");
-        return Err(NamespaceError::system(what, cause));
+        return Err(NamespaceError::system(format!("start a {part}"), cause));
     }
-    let mut command = program.part(&["enter", &keeper.pid().to_string(), part]);
+    let command = program.part(&["enter", &keeper.pid().to_string(), part]);
+    begin(command, part, log)
+}
+
+/// Starts a part that stands below nobody: it has to end by itself.
+pub(super) fn launch_alone(
+    program: &Program,
+    part: &str,
+    log: File,
+) -> Result<Waiting, NamespaceError> {
+    begin(program.part(&["alone", part]), part, log)
+}
+
+fn begin(mut command: Command, part: &str, log: File) -> Result<Waiting, NamespaceError> {
+    let what = format!("start a {part}");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
     let mut child = command.spawn().or_could_not(|| what.clone())?;
     let (input, output) = (child.stdin.take(), child.stdout.take());

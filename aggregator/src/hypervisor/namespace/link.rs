@@ -219,6 +219,11 @@ pub(super) fn announce(end: &End) -> Result<(), NamespaceError> {
     })
 }
 
+/// Whether there is a link of that name here.
+pub(super) fn is_there(name: &str) -> Result<bool, NamespaceError> {
+    netlink("look for a link", async |handle| Ok(index(&handle, name).await?.is_some()))
+}
+
 /// Deletes links here; one that is not there is success.
 pub(super) fn remove(names: &[&str]) -> Result<(), NamespaceError> {
     netlink("remove a link", async |handle| {

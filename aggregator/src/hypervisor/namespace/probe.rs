@@ -22,10 +22,10 @@ use super::{
 use crate::hypervisor::{ProbeOrder, ProbeResult};
 
 /// Longest probe; a longer order is a mistake.
-const MAX_DURATION: Duration = Duration::from_secs(3_600);
+pub(super) const MAX_DURATION: Duration = Duration::from_secs(3_600);
 
 /// How much later than its load's end a probe may report.
-const LATE: Duration = Duration::from_secs(20);
+pub(super) const LATE: Duration = Duration::from_secs(20);
 
 impl World {
     /// Puts load on machines in a trial's network.
@@ -82,7 +82,7 @@ impl World {
 }
 
 /// Addresses at which somebody may stand in: none that is the machine's own or ours.
-fn stand_ins(wanted: &[SocketAddr], occupied: &BTreeSet<IpAddr>) -> Vec<SocketAddr> {
+pub(super) fn stand_ins(wanted: &[SocketAddr], occupied: &BTreeSet<IpAddr>) -> Vec<SocketAddr> {
     let is_free = |address: &&SocketAddr| {
         let ip = address.ip();
         let is_nobodys = ip.is_loopback() || ip.is_unspecified() || ip.is_multicast();
@@ -92,7 +92,7 @@ fn stand_ins(wanted: &[SocketAddr], occupied: &BTreeSet<IpAddr>) -> Vec<SocketAd
 }
 
 /// The prober's own address, which nobody in the order has, and those of all it stands in for.
-fn addresses(
+pub(super) fn addresses(
     subnet: IpNet,
     occupied: &BTreeSet<IpAddr>,
     order: &ProbeOrder,
