@@ -54,7 +54,9 @@ pub(super) fn machines(
         let outside = Outside::of(&window.looks, vm);
         machine.outside = outside.seen();
         machine.cpu_looks = outside.cpu_looks;
-        machine.out_of_memory = outside.out_of_memory.total();
+        // Most hypervisors do not know; the guest's own kernel does.
+        let guest = window.guests.get(vm).and_then(|guest| guest.counters.out_of_memory);
+        machine.out_of_memory = outside.out_of_memory.total().or(guest);
     }
     machines
 }

@@ -196,12 +196,20 @@ impl Seen<'_> {
     }
 
     fn killed(&self, into: &mut Vec<Measurement>, notes: &mut Vec<String>) {
-        let count = |seen: Option<Telemetry>| seen.and_then(|seen| seen.out_of_memory);
-        let Some(after) = count(self.outside.1) else {
+        let outside = |seen: Option<Telemetry>| seen.and_then(|seen| seen.out_of_memory);
+        let guest = |seen: &Option<LastSeen>| {
+            seen.as_ref().and_then(|seen| seen.observation.counters.out_of_memory_kills)
+        };
+        // Most hypervisors do not know; the guest's own kernel does.
+        let (before, after) = match outside(self.outside.1) {
+            Some(after) => (outside(self.outside.0), Some(after)),
+            None => (guest(&self.guest.0), guest(&self.guest.1)),
+        };
+        let Some(after) = after else {
             notes.push("whether anything was killed for want of memory is not known".into());
             return;
         };
-        let killed = after.saturating_sub(count(self.outside.0).unwrap_or(0));
+        let killed = after.saturating_sub(before.unwrap_or(0));
         into.push(Measurement {
             name: "killed for want of memory".into(),
             value: Some(ratio(killed, 1)),

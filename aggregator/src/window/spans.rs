@@ -100,6 +100,8 @@ pub struct CounterSpan {
     pub read: Option<u64>,
     /// Bytes written to block devices.
     pub written: Option<u64>,
+    /// Times its kernel killed something for want of memory.
+    pub out_of_memory: Option<u64>,
 }
 
 impl ConnectionSpan {
@@ -200,6 +202,8 @@ impl CounterSpan {
         add(&mut self.sent, interfaces(|counters| counters.sent_bytes));
         add(&mut self.read, counted(was.disk_read, now.disk_read));
         add(&mut self.written, counted(was.disk_written, now.disk_written));
+        let killed = was.out_of_memory_kills.zip(now.out_of_memory_kills);
+        add(&mut self.out_of_memory, killed.and_then(|(was, now)| now.checked_sub(was)));
     }
 }
 
