@@ -36,9 +36,8 @@ impl LibvirtHypervisor {
 /// Addresses of the machines in a trial's network. A clone that nobody tells of has its source's.
 /// The one that is asked comes first: the prober's own is one beside it.
 fn inhabitants(inventory: &Inventory, network: &NetworkId, order: &ProbeOrder) -> Vec<IpNet> {
-    let is_in = |machine: &&Machine| {
-        machine.nics.iter().any(|nic| nic.network.as_ref() == Some(network))
-    };
+    let is_in =
+        |machine: &&Machine| machine.nics.iter().any(|nic| nic.network.as_ref() == Some(network));
     let mut addresses = Vec::new();
     for machine in inventory.machines.values().filter(is_in) {
         let source = machine.cloned_from.as_ref().and_then(|id| inventory.machines.get(id));

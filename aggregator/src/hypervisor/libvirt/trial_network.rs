@@ -42,8 +42,7 @@ struct Reserved {
 
 fn network_xml(name: &str, reserved: &[Reserved]) -> String {
     let bridge = bridge(name);
-    let plug =
-        Element::new("bridge").with("name", &*bridge).with("stp", "off").with("delay", "0");
+    let plug = Element::new("bridge").with("name", &*bridge).with("stp", "off").with("delay", "0");
     let network = Element::new("network")
         .holding(Element::new("name").saying(name))
         .holding(Element::new("uuid").saying(uuid_of(name).to_string()))
@@ -173,11 +172,7 @@ impl Site {
         Ok(())
     }
 
-    async fn make_network(
-        &self,
-        name: &str,
-        reserved: &[Reserved],
-    ) -> Result<(), HypervisorError> {
+    async fn make_network(&self, name: &str, reserved: &[Reserved]) -> Result<(), HypervisorError> {
         let network = match self.client.network_named(name).await {
             Err(error) if error.is(&[code::NO_NETWORK]) => {
                 self.client.define_network(&network_xml(name, reserved)).await?
