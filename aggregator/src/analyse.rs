@@ -36,7 +36,7 @@ use crate::{
     hypervisor::Inventory,
     inference::{Context, Findings, infer},
     join::Joined,
-    plan::{Planned, Situation, plan},
+    plan::{Planned, Restraint, Situation, plan},
     policy::{Policy, Scope},
 };
 
@@ -139,6 +139,7 @@ pub fn analyse(path: &Path, wanted: &Wanted) -> Result<Analysis, AnalyseError> {
         policy: &fold.policy,
         scope: &scope,
         busy: &busy,
+        restraint: Restraint::NONE,
     });
     let figures = Figures {
         windows: fold.windows,

@@ -22,6 +22,7 @@ mod looks;
 mod memory;
 mod notices;
 mod orders;
+mod own;
 mod proposals;
 mod recovery;
 mod shared;
@@ -66,7 +67,7 @@ use crate::{
 pub struct Notice {
     /// When.
     pub at: Timestamp,
-    /// What kind of thing: `window_closed`, `plan_proposed`, `plan_superseded`, `stage_changed`,
+    /// What kind of thing: `window_closed`, `plan_proposed`, `plan_superseded`, `plan_waits`, `stage_changed`,
     /// `step_asked`, `step_done`, `step_undone`, `judged`, `machine_appeared`, `machine_gone`,
     /// `hypervisor_unreachable`, `hypervisor_reachable`, `storage_unreachable`, `storage_reachable`,
     /// `settings_changed`.

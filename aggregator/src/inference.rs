@@ -274,6 +274,12 @@ pub struct Standing {
     /// The volumes it uses, as their arrays call them.
     #[serde(default)]
     pub volumes: BTreeSet<String>,
+    /// The operating system, as it names itself; `None` if unknown.
+    #[serde(default)]
+    pub operating_system: Option<String>,
+    /// The instruction set; `None` if unknown.
+    #[serde(default)]
+    pub architecture: Option<String>,
 }
 
 /// All that is known after a window.

@@ -292,6 +292,12 @@ pub struct JoinedMachine {
     /// CPU from look to look of the hypervisor, in thousandths of a core; empty if not told.
     #[serde(default)]
     pub cpu_looks: Sketch,
+    /// The operating system, as it names itself; `None` if unknown.
+    #[serde(default)]
+    pub operating_system: Option<String>,
+    /// The instruction set; `None` if unknown.
+    #[serde(default)]
+    pub architecture: Option<String>,
 }
 
 /// One window, joined.

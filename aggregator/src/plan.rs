@@ -8,6 +8,7 @@ mod basis;
 mod buckets;
 mod chains;
 mod choose;
+mod constraints;
 mod costs;
 mod draft;
 mod explain;
@@ -16,12 +17,13 @@ mod model;
 mod moves;
 mod probes;
 mod shrinks;
+mod situation;
 mod steps;
 mod target;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use common::{
     clock::Timestamp,
@@ -31,13 +33,9 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::situation::{Restraint, Situation, may_begin};
+use crate::hypervisor::{Allocation, CloneOrder, ProbeOrder};
 pub use crate::policy::Scope;
-use crate::{
-    catalogue::Catalogue,
-    hypervisor::{Allocation, CloneOrder, Inventory, ProbeOrder},
-    inference::Findings,
-    policy::Policy,
-};
 pub use algorithms::packing::search::{Limits, Progress};
 
 /// One thing to be done outside, decided to the last name. Each may be done twice.
@@ -207,6 +205,9 @@ pub struct Plan {
     pub evidence: Vec<Evidence>,
     /// What would make it not worth it.
     pub not_if: String,
+    /// The rules that bind it, each with where it is written.
+    #[serde(default)]
+    pub bound_by: Vec<String>,
 }
 
 /// An application that goes from one machine to another.
@@ -264,25 +265,6 @@ impl Step {
             Self::RemoveClone { .. } => Phase::Completion,
         }
     }
-}
-
-/// All that planning goes by.
-#[derive(Debug, Clone, Copy)]
-pub struct Situation<'a> {
-    /// The time.
-    pub now: Timestamp,
-    /// What the windows say.
-    pub findings: &'a Findings,
-    /// What is there.
-    pub inventory: &'a Inventory,
-    /// The applications.
-    pub catalogue: &'a Catalogue,
-    /// The thresholds.
-    pub policy: &'a Policy,
-    /// Machines the operator left out.
-    pub scope: &'a Scope,
-    /// Machines that a plan under way touches.
-    pub busy: &'a BTreeSet<VmId>,
 }
 
 /// Steps of search for each application that may move, and at least.

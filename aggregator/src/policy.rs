@@ -1,11 +1,22 @@
 //! What the operator decided beforehand: windows, thresholds, budgets. Written by `sinterctl
 //! policy set`, checked once, then trusted by the reasoning.
 
-use std::{collections::BTreeMap, time::Duration};
+mod check;
+mod maintenance;
 
-use common::id::VmId;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use common::{
+    clock::Timestamp,
+    id::{AppName, VmId},
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use self::maintenance::{Maintenance, Permit, Weekday};
 
 /// What a trial or an audit said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -102,6 +113,27 @@ pub struct Policy {
     pub approval: Approval,
     /// How a mix goes live.
     pub promotion: Promotion,
+    /// Plans that may begin on one machine within 24 hours.
+    pub changes_per_machine_per_day: u64,
+    /// Plans that may begin in the whole fleet within 24 hours.
+    pub changes_per_day: u64,
+    /// Applications that go together where they share a machine.
+    pub keep_together: Vec<BTreeSet<AppName>>,
+    /// Applications of which no two come to share a machine.
+    pub keep_apart: Vec<BTreeSet<AppName>>,
+    /// Applications of which no two come to share a host.
+    pub keep_apart_by_host: Vec<BTreeSet<AppName>>,
+    /// How labels begin that a machine must bear too, if an application is to come to it from a
+    /// machine that bears them: operating system, architecture, licences.
+    pub same_labels: BTreeSet<String>,
+    /// Labels that a machine must bear for an application to come to it.
+    pub needs_labels: BTreeMap<AppName, BTreeSet<String>>,
+    /// The only machines an application may come to, by name or uuid.
+    pub pins: BTreeMap<AppName, BTreeSet<String>>,
+    /// Pools that the host of a machine must reach for an application to come to it.
+    pub needs_pools: BTreeMap<AppName, BTreeSet<String>>,
+    /// When plans may begin, and when not.
+    pub maintenance: Vec<Maintenance>,
 }
 
 /// Which machines the operator put in or out, by hand; the default is in.
@@ -143,6 +175,16 @@ impl Default for Policy {
             plans_at_once: 1,
             approval: Approval::Manual,
             promotion: Promotion::InPlace,
+            changes_per_machine_per_day: 4,
+            changes_per_day: 200,
+            keep_together: Vec::new(),
+            keep_apart: Vec::new(),
+            keep_apart_by_host: Vec::new(),
+            same_labels: ["arch=", "licence=", "os="].map(ToOwned::to_owned).into(),
+            needs_labels: BTreeMap::new(),
+            pins: BTreeMap::new(),
+            needs_pools: BTreeMap::new(),
+            maintenance: Vec::new(),
         }
     }
 }
@@ -175,6 +217,9 @@ impl Policy {
             audit_windows: 2,
             cooldown_windows: 3,
             trust_tolerance: 0.5,
+            // It is watched for minutes, and shows as many changes as it can.
+            changes_per_machine_per_day: 100,
+            changes_per_day: 1_000,
             ..Self::default()
         }
     }
@@ -197,90 +242,32 @@ impl Policy {
         Duration::from_millis(self.sample_period_ms)
     }
 
-    /// Checks every value.
+    /// How long a plan may take from its beginning until its mix is live: a clone that comes up, a
+    /// list that it applies, the trial, and two lists on live machines.
+    #[must_use]
+    pub const fn lead(&self) -> Duration {
+        Duration::from_secs(
+            self.trial_seconds.saturating_add(self.patience_seconds.saturating_mul(4)),
+        )
+    }
+
+    /// Whether a plan that touches machines with these labels may begin now, so that it is live
+    /// before its time is over.
     ///
     /// # Errors
     ///
-    /// The first value nobody can work with.
-    pub fn check(&self) -> Result<(), BadPolicy> {
-        let shares = [
-            ("coverage_minimum", self.coverage_minimum),
-            ("active_cpu_share", self.active_cpu_share),
-            ("headroom", self.headroom),
-            ("shrink_minimum", self.shrink_minimum),
-            ("shared_infrastructure_share", self.shared_infrastructure_share),
-            ("trial_success_minimum", self.trial_success_minimum),
-            ("trial_use_maximum", self.trial_use_maximum),
-            ("audit_tolerance", self.audit_tolerance),
-        ];
-        for (field, value) in shares {
-            require(field, value, (0.0..=1.0).contains(&value), "write a share from 0 to 1")?;
-        }
-        let positive = [
-            ("communicates_per_second", self.communicates_per_second),
-            ("unused_per_second", self.unused_per_second),
-            ("shrink_margin", self.shrink_margin),
-            ("gain_per_disruption", self.gain_per_disruption),
-            ("trust_tolerance", self.trust_tolerance),
-        ];
-        for (field, value) in positive {
-            let right = value.is_finite() && value > 0.0;
-            require(field, value, right, "write a number above 0")?;
-        }
-        self.check_prices()?;
-        let window_ms = self.window_seconds.saturating_mul(1000);
-        let period = self.sample_period_ms;
-        require(
-            "sample_period_ms",
-            period,
-            (100..=3_600_000).contains(&period),
-            "write 100 to 3600000",
-        )?;
-        let room = window_ms >= period.saturating_mul(2);
-        require("window_seconds", self.window_seconds, room, "write at least two sample periods")?;
-        let within_a_day = self.window_seconds <= 86_400;
-        require("window_seconds", self.window_seconds, within_a_day, "write at most a day, 86400")?;
-        let cycle = self.cycle_days;
-        require("cycle_days", cycle, (1..=35).contains(&cycle), "write 1 to 35")?;
-        require("windows_needed", self.windows_needed, self.windows_needed > 0, "write 1 or more")?;
-        require("audit_windows", self.audit_windows, self.audit_windows > 0, "write 1 or more")?;
-        require("plans_at_once", self.plans_at_once, self.plans_at_once > 0, "write 1 or more")?;
-        require("trial_seconds", self.trial_seconds, self.trial_seconds > 0, "write 1 or more")?;
-        let patience = self.patience_seconds;
-        require("patience_seconds", patience, patience > 0, "write 1 or more")
+    /// The entry of `maintenance` that is against it, for people.
+    pub fn may_begin(&self, labels: &[&BTreeSet<String>], now: Timestamp) -> Result<(), String> {
+        maintenance::may_begin(&self.maintenance, labels, (now, self.lead()))
     }
-}
 
-impl Policy {
-    fn check_prices(&self) -> Result<(), BadPolicy> {
-        let prices = [
-            ("cost_per_machine", self.cost_per_machine),
-            ("cost_per_core", self.cost_per_core),
-            ("cost_per_gib", self.cost_per_gib),
-        ];
-        for (field, value) in prices {
-            // Dearer than that, and the cents of others vanish from the sums.
-            require(
-                field,
-                value,
-                (0.0..=1e6).contains(&value),
-                "write a number from 0 to 1000000",
-            )?;
-        }
-        Ok(())
+    /// The entries of `maintenance` that speak of machines with these labels, for people.
+    #[must_use]
+    pub fn maintained(&self, labels: &[&BTreeSet<String>]) -> Vec<String> {
+        let entries = (1..).zip(&self.maintenance);
+        let meant = entries.filter(|(_, entry)| entry.means_any(labels));
+        meant.map(|(number, entry)| entry.told(number)).collect()
     }
-}
-
-fn require(
-    field: &'static str,
-    value: impl std::fmt::Display,
-    right: bool,
-    remedy: &str,
-) -> Result<(), BadPolicy> {
-    if right {
-        return Ok(());
-    }
-    Err(BadPolicy { field, value: value.to_string(), remedy: remedy.to_owned() })
 }
 
 #[cfg(test)]
@@ -303,6 +290,35 @@ mod tests {
     fn a_price_below_nothing_is_refused() {
         let bad = Policy { cost_per_gib: -1.0, ..Policy::default() }.check().unwrap_err();
         assert_eq!(bad.to_string(), "cost_per_gib is -1; write a number from 0 to 1000000");
+    }
+
+    fn refused(text: &str) -> String {
+        toml::from_str::<Policy>(text).unwrap().check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn rules_that_say_nothing_or_the_opposite_are_refused() {
+        for (text, told) in [
+            ("keep_apart = [['a']]", "keep_apart is [a]; write sets of two applications or more"),
+            ("keep_apart = [['a','b']]\nkeep_together = [['a','b','c']]", "says the opposite"),
+            ("same_labels = ['']", "same_labels is \"\"; write how labels begin"),
+            ("pins = { a = [] }", "pins is a; write the machines it may run on"),
+            ("needs_labels = { a = [] }", "needs_labels is a; write the labels it needs"),
+            ("changes_per_day = 0", "changes_per_day is 0; write 1 or more"),
+        ] {
+            assert!(refused(text).contains(told), "{}", refused(text));
+        }
+    }
+
+    #[test]
+    fn a_policy_with_every_rule_reads_back_as_it_is_written() {
+        let text = "keep_apart = [['a', 'b']]\nneeds_labels = { a = ['licence=x'] }\n\
+                    pins = { b = ['db-1'] }\n[[maintenance]]\nchanges = 'allowed'\n\
+                    days = ['saturday']\nfrom = '22:00'\nto = '04:00'\nzone = 'Europe/Berlin'\n";
+        let policy: Policy = toml::from_str(text).unwrap();
+        assert_eq!(policy.check(), Ok(()));
+        let written = toml::to_string(&policy).unwrap();
+        assert_eq!(toml::from_str::<Policy>(&written).unwrap(), policy);
     }
 
     #[test]

@@ -276,6 +276,7 @@ pub(crate) fn plan(id: &str, window: &WindowRow) -> Plan {
         effects: Vec::new(),
         evidence: Vec::new(),
         not_if: "report is called by others".to_owned(),
+        bound_by: Vec::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use aggregator::{
     history::{History, Limits},
     inference::Findings,
     join::Joined,
-    plan::{Limits as Search, Situation, plan_within},
+    plan::{Limits as Search, Restraint, Situation, plan_within},
     policy::{Policy, Scope},
 };
 
@@ -148,6 +148,7 @@ fn planned(fleet: &Fleet, present: &Joined, findings: &Findings, policy: &Policy
         policy,
         scope: &scope,
         busy: &busy,
+        restraint: Restraint::NONE,
     };
     let begun = Instant::now();
     drop(plan_within(&situation, &Search::steps(STEPS, 1)));

@@ -121,6 +121,7 @@ fn plan(
         effects: Vec::new(),
         evidence: Vec::new(),
         not_if: format!("{moved} is called by somebody"),
+        bound_by: Vec::new(),
         id: names.plan,
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use aggregator::{
     cycle::{AfterEvent, Cycle, CycleError, CycleSetup, Notice, Settings, Steering},
     journal::{Course, Entry, Stage},
-    plan::{self, Plan, Situation},
+    plan::{self, Plan, Restraint, Situation},
     policy::Policy,
     repository::Repository,
 };
@@ -153,6 +153,7 @@ impl Rig {
             policy: &settings.policy,
             scope: &settings.scope,
             busy: &[].into(),
+            restraint: Restraint::NONE,
         };
         let basis = plan::basis(&plan, &situation);
         let plan = Plan { basis, ..plan };

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     journal::{Course, Entry, Event, Next, OutOfTurn, Predicted, Served, Stage},
-    plan::{Plan, Step},
+    plan::{Plan, Restraint, Step},
     policy::Verdict,
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Filed {
     /// Taken by whoever writes the next entry.
     pub(super) turn: tokio::sync::Mutex<()>,
     kept: Mutex<Kept>,
+    /// What it was last told to wait for.
+    waits_for: Mutex<Option<String>>,
 }
 
 /// What the entries of one journal add up to.
@@ -49,6 +51,8 @@ pub(super) struct Kept {
     pub(super) reasons: Vec<String>,
     /// Something was asked for.
     pub(super) has_begun: bool,
+    /// When something was first asked for.
+    pub(super) begun_at: Option<Timestamp>,
     /// A driver is at work, or will be in a moment.
     pub(super) is_driven: bool,
     /// Only clearing up is left and fails over and over: nobody waits for it.
@@ -72,6 +76,7 @@ impl Kept {
             predicted: Vec::new(),
             reasons: Vec::new(),
             has_begun: false,
+            begun_at: None,
             is_driven: false,
             is_lingering: false,
             is_damaged: false,
@@ -91,6 +96,7 @@ impl Kept {
             }
             Event::Asked { .. } => {
                 self.has_begun = true;
+                self.begun_at.get_or_insert(entry.at);
                 self.asked_at = Some(entry.at);
             }
             Event::Judged { reasons, .. } => self.reasons.clone_from(reasons),
@@ -107,7 +113,15 @@ impl Kept {
 impl Filed {
     pub(super) fn new(plan: Plan) -> Self {
         let kept = Mutex::new(Kept::new(&plan));
-        Self { plan, turn: tokio::sync::Mutex::default(), kept }
+        Self { plan, turn: tokio::sync::Mutex::default(), kept, waits_for: Mutex::default() }
+    }
+
+    /// Takes note of what it waits for; whether that is news.
+    pub(super) fn waits_for(&self, reason: &str) -> bool {
+        let mut known = self.waits_for.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = known.as_deref() != Some(reason);
+        *known = Some(reason.to_owned());
+        is_news
     }
 
     /// What `entries` add up to, from the first one on. A journal whose entries do not follow from
@@ -239,6 +253,17 @@ impl Book {
             }
         }
         cooldowns
+    }
+
+    /// The plans that began since then, by machine and in all.
+    pub(super) fn begun_since(&self, since: Timestamp) -> Restraint {
+        let mut restraint = Restraint::default();
+        for filed in self.all() {
+            if filed.view().begun_at.is_some_and(|begun_at| begun_at >= since) {
+                restraint.note(filed.plan.changes.keys());
+            }
+        }
+        restraint
     }
 
     fn plans(&self) -> MutexGuard<'_, BTreeMap<PlanId, Arc<Filed>>> {

@@ -72,6 +72,20 @@ impl Shared {
         }
     }
 
+    /// Whether an approved plan must wait; tells why, once for each reason.
+    fn must_wait(&self, filed: &Filed, settings: &Settings) -> bool {
+        if !self.book.busy().is_disjoint(&touched(&filed.plan)) {
+            return true;
+        }
+        let may_begin = self.in_situation(settings, |now| plan::may_begin(&filed.plan, now));
+        let Some(Err(reason)) = may_begin else { return false };
+        if filed.waits_for(&reason) {
+            let id = &filed.plan.id;
+            self.tell("plan_waits", Some(id), format!("{id} waits: {reason}"));
+        }
+        true
+    }
+
     /// Files the plans that are new.
     pub(super) async fn propose(&self, plans: Vec<Plan>) -> Result<(), CycleError> {
         let settings = self.settings();
@@ -180,8 +194,10 @@ impl Cycle {
             if self.under_way() >= settings.policy.plans_at_once {
                 return Ok(());
             }
-            let is_free = self.shared.book.busy().is_disjoint(&touched(&filed.plan));
-            if is_free && !self.shared.supersede_if_changed(&filed, &settings).await? {
+            if self.shared.must_wait(&filed, &settings) {
+                continue;
+            }
+            if !self.shared.supersede_if_changed(&filed, &settings).await? {
                 self.drive(filed, stop);
             }
         }

@@ -19,6 +19,7 @@ use super::{
     arrays::Arrays,
     book::{Book, Filed},
     memory,
+    own::Own,
     shared::{Known, Shared},
 };
 use crate::{
@@ -55,6 +56,7 @@ pub(super) async fn recover(setup: CycleSetup) -> Result<(Cycle, Steering), Cycl
         known: Mutex::new(Known { findings: Arc::new(findings), recent, ..Known::default() }),
         history: RwLock::new(history),
         book,
+        own: Own::read(),
         notices: broadcast::Sender::new(NOTICES_HELD),
         wake: Notify::new(),
         closed: watch::Sender::new(0),

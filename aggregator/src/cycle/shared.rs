@@ -27,6 +27,7 @@ use super::{
     AfterEvent, Notice, Settings,
     book::{Book, Filed},
     notices,
+    own::Own,
 };
 use crate::{
     assembly::Surroundings,
@@ -36,13 +37,15 @@ use crate::{
     inference::{Context, Findings},
     join::Joined,
     journal::{Entry, Event, OutOfTurn},
-    plan::Situation,
+    plan::{Restraint, Situation},
     repository::{Logged, Repository, RepositoryError, StoreError},
     storage::Survey,
 };
 
 /// Who acts when nobody asked for it.
 pub(super) const OURSELVES: &str = "sinter";
+
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 /// How often a write is made again while the disk is full. Somebody makes room by hand.
 const ROOM_PERIOD: Duration = Duration::from_secs(5);
@@ -58,6 +61,8 @@ pub(super) struct Shared {
     /// What the windows left behind. It is too large to be copied, so whoever infers holds it.
     pub(super) history: RwLock<History>,
     pub(super) book: Book,
+    /// What the machine is known by that this runs on.
+    pub(super) own: Own,
     pub(super) notices: broadcast::Sender<Notice>,
     /// Something changed that may let a plan begin or go on.
     pub(super) wake: Notify,
@@ -212,6 +217,7 @@ impl Shared {
             (Arc::clone(&known.findings), known.inventory.clone()?)
         };
         let (_, busy) = self.left_alone(settings);
+        let restraint = self.restraint(&inventory);
         let Settings { policy, catalogue, scope, .. } = settings;
         Some(think(&Situation {
             now: self.clock.now(),
@@ -221,7 +227,14 @@ impl Shared {
             policy,
             scope,
             busy: &busy,
+            restraint: &restraint,
         }))
+    }
+
+    fn restraint(&self, inventory: &Inventory) -> Restraint {
+        let now = self.clock.now();
+        let since = Timestamp::from_millis(now.as_millis().saturating_sub(DAY_MS));
+        Restraint { own: self.own.among(inventory), ..self.book.begun_since(since) }
     }
 
     /// Machines that are left alone for a while, and those that are at work on.

@@ -103,7 +103,7 @@ pub(super) fn mix(
     let demand = Demand { cpu: Millicores(cpu.value), memory: Bytes(memory.value) };
     let (cpu, cpu_corrected) = corrected(cpu, name, Resource::Cpu, context);
     let (memory, memory_corrected) = corrected(memory, name, Resource::Memory, context);
-    let floor = context.history.memory_floor(vm, Some(name)).map(|floor| floor.memory.0);
+    let floor = floor(vm, name, context);
     let least = floor.unwrap_or(0);
     let memory = Bounded {
         value: memory.value.max(least),
@@ -156,6 +156,18 @@ const fn as_float(amount: u64) -> f64 {
 )]
 fn whole(amount: f64) -> u64 {
     amount.round() as u64
+}
+
+/// Memory that was too little for an application once: here, or where it no longer runs. What it had
+/// too little of before it moved is too little here.
+fn floor(vm: &VmId, name: &AppName, context: &Context<'_>) -> Option<u64> {
+    let floors = context.history.memory_floors().filter(|(_, of, _)| *of == Some(name));
+    let still_runs = |elsewhere: &VmId| {
+        let standing = context.former.machines.get(elsewhere);
+        standing.is_some_and(|standing| standing.needs.contains_key(name))
+    };
+    let counts = floors.filter(|(at, _, _)| *at == vm || !still_runs(at));
+    counts.map(|(_, _, floor)| floor.memory.0).max()
 }
 
 /// The quantile of the hour in which it is largest, bounded by the ranks between which the true one
@@ -312,6 +324,25 @@ mod tests {
         let mix = inferred(72, Some(2), |c| mix(&vm(), &name(), &Need::default(), c));
         assert_eq!(mix.memory_floor, Some(Bytes::mebi(200).0));
         assert!(mix.memory.lower >= Bytes::mebi(240).0, "{mix:?}");
+    }
+
+    #[test]
+    fn a_floor_goes_where_the_application_went() {
+        let elsewhere: VmId = "vm-2".parse().unwrap();
+        let at = |context: &Context<'_>| mix(&elsewhere, &name(), &Need::default(), context);
+        let gone = inferred(3, Some(2), at);
+        assert_eq!(gone.memory_floor, Some(Bytes::mebi(200).0));
+
+        let running = crate::inference::Standing {
+            needs: [(name(), Need::default())].into(),
+            ..crate::inference::Standing::default()
+        };
+        let former = crate::inference::Findings {
+            machines: [(vm(), running)].into(),
+            ..crate::inference::Findings::default()
+        };
+        let beside = inferred(3, Some(2), |context| at(&Context { former: &former, ..*context }));
+        assert_eq!(beside.memory_floor, None, "another of its name has a floor of its own");
     }
 
     #[test]

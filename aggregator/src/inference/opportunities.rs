@@ -15,6 +15,7 @@ use super::{
     edges::Held,
     frequency::{PERIODS_OF_SILENCE, Recurring, longest_period},
     measured::Measured,
+    mixes,
     rates::rate,
 };
 use crate::{catalogue::Class, hypervisor::Allocation, policy::Policy};
@@ -219,19 +220,22 @@ fn shrink(machine: &Measured<'_>, context: &Context<'_>) -> Result<Allocation, S
     let policy = context.policy;
     // What was too little once is too little for good.
     let once = context.history.memory_floor(machine.vm, None).map_or(0, |floor| floor.memory.0);
+    let (by_mix_cpu, by_mix_memory) = by_mixes(machine, context);
     let given = machine.present.allocation;
     if machine.out_of_memory().is_some_and(|times| times > 0) {
         return Err("it ran out of memory and is given no less".to_owned());
     }
     let cpu = given.cpu.zip(machine.cpu_peak()).map(|(given, peak)| {
-        let enough = with_margin(peak.0, policy).max(CPU_FLOOR.0).next_multiple_of(CPU_STEP);
+        let enough = with_margin(peak.0, policy).max(by_mix_cpu);
+        let enough = enough.max(CPU_FLOOR.0).next_multiple_of(CPU_STEP);
         Millicores(lowered(given.0, enough, policy))
     });
     // Without a count of the times it ran out, less memory would be a guess.
     let known = machine.out_of_memory().and(machine.memory_peak());
     let memory = given.memory.zip(known).map(|(given, peak)| {
         let floor = Bytes::mebi(policy.memory_floor_mib).0;
-        let enough = with_margin(peak.0.max(once), policy).max(floor).next_multiple_of(MEMORY_STEP);
+        let enough = with_margin(peak.0.max(once), policy).max(by_mix_memory);
+        let enough = enough.max(floor).next_multiple_of(MEMORY_STEP);
         Bytes(lowered(given.0, enough, policy))
     });
     let to = Allocation {
@@ -243,6 +247,16 @@ fn shrink(machine: &Measured<'_>, context: &Context<'_>) -> Result<Allocation, S
         return Err("it needs about what it is given, as far as that is known".to_owned());
     }
     Ok(to)
+}
+
+/// What the applications of a machine's mix need together, each by its own configuration mix: over the
+/// whole cycle that is remembered, where the windows held may be of a quiet hour.
+fn by_mixes(machine: &Measured<'_>, context: &Context<'_>) -> (u64, u64) {
+    let Some(mix) = machine.mix() else { return (0, 0) };
+    let needs = machine.needs().into_iter();
+    let listed = needs.filter(|(name, _)| mix.applications.0.contains_key(name));
+    let mixes = listed.map(|(name, need)| mixes::mix(machine.vm, &name, &need, context));
+    mixes.fold((0, 0), |(cpu, memory), mix| (cpu + mix.cpu.value, memory + mix.memory.value))
 }
 
 /// `enough` if it is so much less than `given` that it is worth it.

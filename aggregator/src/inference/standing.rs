@@ -125,10 +125,7 @@ pub(super) fn of<'a>(
     let in_company = ties.in_company.contains(machine.vm);
     let participating = predicates::participating(machine, &active, (peers, volumes, in_company));
     let group = ties.roots.get(machine.vm).copied().unwrap_or(machine.vm);
-    let obstacle = predicates::obstacle(machine, &trusted, ties.now, context).or_else(|| {
-        let busy = busy_neighbour(machine.vm, group, &ties.busy);
-        busy.then(|| "a plan under way touches a machine it works with".to_owned())
-    });
+    let obstacle = obstacle(machine, &trusted, (group, ties), context);
     let calls = Calls {
         inbound: ties.inbound.get(machine.vm).map_or(&[], Vec::as_slice),
         outbound: ties.outbound.get(machine.vm).map_or(&[], Vec::as_slice),
@@ -177,7 +174,22 @@ pub(super) fn of<'a>(
         outside_records: present.records.clone(),
         testimony,
         volumes: volumes.iter().map(|volume| (*volume).to_owned()).collect(),
+        operating_system: present.operating_system.clone(),
+        architecture: present.architecture.clone(),
     }
+}
+
+/// Why a machine is no candidate whatever it could do.
+fn obstacle(
+    machine: &Measured<'_>,
+    trusted: &Claim,
+    (group, ties): (&VmId, &Ties<'_>),
+    context: &Context<'_>,
+) -> Option<String> {
+    predicates::obstacle(machine, trusted, ties.now, context).or_else(|| {
+        let busy = busy_neighbour(machine.vm, group, &ties.busy);
+        busy.then(|| "a plan under way touches a machine it works with".to_owned())
+    })
 }
 
 /// What each application needs, with how that goes over the day.

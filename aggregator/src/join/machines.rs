@@ -105,6 +105,9 @@ fn take_guest(
             machine.name.clone_from(&facts.hostname);
         }
         machine.contradictions = contradictions(vm, facts, known);
+        let told = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        machine.operating_system = told(&facts.operating_system);
+        machine.architecture = told(&facts.architecture);
         let interfaces = facts.interfaces.iter().flat_map(|interface| &interface.addresses);
         machine.addresses.extend(interfaces.map(ipnet::IpNet::addr));
     }

@@ -51,8 +51,7 @@ impl Buckets {
     }
 
     /// What an application needs.
-    pub(super) fn demand(self, need: Option<&Need>) -> Amounts {
-        let need = need.copied().unwrap_or_default();
+    pub(super) fn demand(self, need: &Need) -> Amounts {
         let peak = need.memory_peak.0.div_ceil(KIB);
         let Some(profile) = need.profile.filter(|_| self.0 == BUCKETS) else {
             return self.level(need.cpu_peak.max(need.cpu_mean), peak);
@@ -68,16 +67,15 @@ impl Buckets {
 
     /// What a machine uses: its peak, less what its applications stay below theirs at that time;
     /// not less than they need, nor more than the peak.
-    pub(super) fn course<'n>(
+    pub(super) fn course(
         self,
         (cpu, memory): (Millicores, Bytes),
-        needs: impl Iterator<Item = Option<&'n Need>>,
+        needs: impl Iterator<Item = Need>,
     ) -> Amounts {
         let mut sum = self.level(Millicores(0), 0);
         let mut spared = sum.clone();
         for need in needs {
-            let demand = self.demand(need);
-            let need = need.copied().unwrap_or_default();
+            let demand = self.demand(&need);
             let peak =
                 self.level(need.cpu_peak.max(need.cpu_mean), need.memory_peak.0.div_ceil(KIB));
             spared.add(&peak.less(&demand));
@@ -189,13 +187,13 @@ mod tests {
 
     #[test]
     fn one_bucket_holds_the_peaks() {
-        let demand = Buckets(1).demand(Some(&at_night(300, 64)));
+        let demand = Buckets(1).demand(&at_night(300, 64));
         assert_eq!((demand.cpu, demand.memory), (vec![300], vec![64]));
     }
 
     #[test]
     fn what_works_at_night_needs_nothing_by_day() {
-        let demand = Buckets(BUCKETS).demand(Some(&at_night(300, 64)));
+        let demand = Buckets(BUCKETS).demand(&at_night(300, 64));
         assert_eq!((demand.cpu[5], demand.cpu[6]), (300, 0));
         assert_eq!((demand.memory[5], demand.memory[6]), (64, 0));
         assert_eq!(demand.mean().0, Millicores(75));
@@ -205,14 +203,14 @@ mod tests {
     fn a_peak_of_memory_above_every_hour_raises_them_all() {
         let mut need = at_night(300, 64);
         need.memory_peak = Bytes(80 * KIB);
-        let demand = Buckets(BUCKETS).demand(Some(&need));
+        let demand = Buckets(BUCKETS).demand(&need);
         assert_eq!((demand.memory[0], demand.memory[12]), (80, 16));
     }
 
     #[test]
     fn a_machine_uses_its_peak_less_what_its_applications_spare() {
         let (night, always) = (at_night(300, 64), need(100, 32));
-        let needs = [Some(&night), Some(&always)];
+        let needs = [night, always];
         let peak = (Millicores(500), Bytes(128 * KIB));
         let course = Buckets(BUCKETS).course(peak, needs.into_iter());
         assert_eq!((course.cpu[0], course.cpu[12]), (500, 200));
@@ -225,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_told_with_its_hour() {
-        let demand = Buckets(BUCKETS).demand(Some(&at_night(300, 64)));
+        let demand = Buckets(BUCKETS).demand(&at_night(300, 64));
         let room = Buckets(BUCKETS).level(Millicores(200), 100);
         let told = demand.fits(&room).unwrap_err().to_string();
         assert!(told.ends_with("from 05:00 UTC") || told.ends_with("from 00:00 UTC"), "{told}");

@@ -27,12 +27,17 @@ pub(super) struct Chain<'a> {
     pub(super) parts: Vec<Part<'a>>,
     /// In cost units, once all are made.
     pub(super) gain: f64,
+    /// It empties a machine that shall be emptied whatever that gains.
+    pub(super) is_ordered: bool,
     disruption: f64,
 }
 
 impl Chain<'_> {
     /// Gain per interruption of a live machine or application.
     pub(super) fn worth(&self) -> f64 {
+        if self.is_ordered {
+            return f64::INFINITY;
+        }
         if self.disruption > 0.0 { self.gain / self.disruption } else { 0.0 }
     }
 }
@@ -55,7 +60,7 @@ pub(super) fn chains<'a>(model: &Model<'a>, target: &Target<'a>) -> Vec<Chain<'a
     }
     let mut chains: BTreeMap<usize, Chain<'a>> = BTreeMap::new();
     for (part, of) in parts.into_iter().zip(chain_of) {
-        let empty = || Chain { parts: Vec::new(), gain: 0.0, disruption: 0.0 };
+        let empty = || Chain { parts: Vec::new(), gain: 0.0, is_ordered: false, disruption: 0.0 };
         chains.entry(of).or_insert_with(empty).parts.push(part);
     }
     let chains = chains.into_values().map(|chain| valued(model, target, chain));
@@ -74,12 +79,14 @@ fn parts<'a>(model: &Model<'a>, target: &Target<'a>) -> Vec<Part<'a>> {
             let mix = model.standing(vm).and_then(|standing| standing.mix.as_ref());
             let all = mix.map_or(0, |mix| mix.applications.0.len());
             let is_emptied = target.is_emptied(from);
+            let of = items.iter().flat_map(|item| &target.movables[*item].applications);
+            let applications: Vec<&AppName> = of.copied().collect();
             parts.push(Part {
                 from: vm,
                 to: target.machines[stage.to],
-                applications: items.iter().map(|item| target.movables[*item].application).collect(),
-                retires: is_emptied && items.len() == all && !stage.on_the_way,
-                purpose: purpose(is_emptied, stage.on_the_way),
+                retires: is_emptied && applications.len() == all && !stage.on_the_way,
+                purpose: purpose(is_emptied || model.is_drained(vm), stage.on_the_way),
+                applications,
                 items,
             });
         }
@@ -109,6 +116,7 @@ fn valued<'a>(model: &Model<'a>, target: &Target<'a>, mut chain: Chain<'a>) -> C
     }
     let moved: usize = chain.parts.iter().map(|part| part.applications.len()).sum();
     chain.gain = gain;
+    chain.is_ordered = chain.parts.iter().any(|part| model.is_drained(part.from));
     chain.disruption = moved as f64 + f64::from(machines);
     chain
 }

@@ -6,8 +6,8 @@ use algorithms::packing::search::Limits;
 use common::id::{PlanId, VmId};
 
 use super::{
-    Goal, Plan, Planned, basis, costs, draft::Draft, explain, hosts::Hosts, model::Model, moves,
-    shrinks, steps,
+    Goal, Plan, Planned, Restraint, basis, costs, draft::Draft, explain, hosts::Hosts,
+    model::Model, moves, shrinks, steps,
 };
 
 /// Plans, best first, and why each machine they do not touch is left alone.
@@ -37,6 +37,7 @@ pub(super) fn choose(model: &Model<'_>, limits: &Limits<'_>) -> Planned {
         hosts: Hosts::of(model),
         slots: slots(model),
         groups: model.situation.busy.iter().map(|vm| model.group(vm).clone()).collect(),
+        restraint: model.situation.restraint.clone(),
         cost: cost_before,
         plans: Vec::new(),
     };
@@ -103,6 +104,7 @@ struct Round<'m, 'a> {
     hosts: Hosts,
     slots: usize,
     groups: BTreeSet<VmId>,
+    restraint: Restraint,
     cost: f64,
     plans: Vec<Plan>,
 }
@@ -118,6 +120,7 @@ impl Round<'_, '_> {
         if self.slots == 0 {
             return Err("waits until fewer plans are under way".to_owned());
         }
+        self.restraint.allows(draft.changes.keys(), self.model.situation.policy)?;
         let source = self.model.machine(&draft.source);
         let source = source.ok_or("the hypervisor does not know the machine to clone")?;
         self.hosts.reserve(self.model, (&draft.source, source), &draft.allocation)?;
@@ -142,8 +145,10 @@ impl Round<'_, '_> {
             effects: explain::effects(self.model, draft, self.cost),
             evidence: explain::evidence(self.model, draft),
             not_if: explain::not_if(self.model, draft),
+            bound_by: explain::bound_by(self.model, draft),
         });
         self.slots -= 1;
+        self.restraint.note(draft.changes.keys());
         self.groups.extend(draft.groups.iter().cloned());
         self.cost -= draft.gain;
         Ok(())

@@ -107,7 +107,7 @@ pub(super) fn bound_beside(model: &Model<'_>, target: &BTreeSet<VmId>) -> f64 {
 
 /// The least that the machines of a target cost, and for a small one nearer than that.
 pub(super) fn bound_of(packing: &Packing) -> f64 {
-    let is_near = exact::places(packing) * packing.dims() <= 2 * exact::PLACES_RELAXED;
+    let is_near = exact::size(packing) <= exact::SIZE_RELAXED;
     let relaxed = is_near.then(|| exact::relaxed(packing)).flatten();
     relaxed.unwrap_or_default().max(bound(packing))
 }
@@ -130,7 +130,7 @@ fn needed_by(model: &Model<'_>, standing: &Standing, allocation: &Allocation) ->
     let (mut cpu, mut memory) = (0, 0);
     for need in needs {
         // Over all buckets, for at no time is there more room than a machine has.
-        let (over_day, held) = model.buckets.demand(Some(need)).mean();
+        let (over_day, held) = model.buckets.demand(need).mean();
         cpu += need.cpu_mean.min(need.cpu_peak).min(over_day).0;
         memory += held.min(need.memory_peak).0;
     }

@@ -49,7 +49,7 @@ pub(super) fn evidence(model: &Model<'_>, draft: &Draft) -> Vec<Evidence> {
     };
     for moved in &draft.moves {
         let Some(home) = model.standing(&moved.from) else { continue };
-        let need = home.needs.get(&moved.application).copied().unwrap_or_default();
+        let need = Model::need(home, &moved.application).unwrap_or_default();
         let records = records_of(model, &moved.from, Some(&moved.application));
         let (name, at) = (&moved.application, &home.name);
         found(
@@ -109,6 +109,44 @@ pub(super) fn not_if(model: &Model<'_>, draft: &Draft) -> String {
             policy.shrink_margin * 100.0
         ),
     }
+}
+
+/// The rules that bind a draft, each with where it is written.
+pub(super) fn bound_by(model: &Model<'_>, draft: &Draft) -> Vec<String> {
+    let policy = model.situation.policy;
+    let machines = draft.changes.keys().filter_map(|vm| model.machine(vm));
+    let labels: Vec<_> = machines.map(|machine| &machine.labels).collect();
+    let mut rules = policy.maintained(&labels);
+    for moved in &draft.moves {
+        let name = &moved.application;
+        let mut named = |field: &str, what: String| {
+            rules.push(format!("{name} {what} (policy, {field})"));
+        };
+        let listed = |names: &mut dyn Iterator<Item = &str>| names.collect::<Vec<_>>().join(", ");
+        let sets = [
+            ("keep_together", "goes together with", &policy.keep_together),
+            ("keep_apart", "never shares a machine with", &policy.keep_apart),
+            ("keep_apart_by_host", "never shares a host with", &policy.keep_apart_by_host),
+        ];
+        for (field, what, sets) in sets {
+            for set in sets.iter().filter(|set| set.contains(name)) {
+                let mut others = set.iter().filter(|other| *other != name).map(AppName::as_str);
+                named(field, format!("{what} {}", listed(&mut others)));
+            }
+        }
+        let words = [
+            ("needs_labels", "goes only to machines with", &policy.needs_labels),
+            ("pins", "goes only to", &policy.pins),
+            ("needs_pools", "goes only to hosts that reach", &policy.needs_pools),
+        ];
+        for (field, what, words) in words {
+            if let Some(words) = words.get(name) {
+                let words = listed(&mut words.iter().map(String::as_str));
+                named(field, format!("{what} {words}"));
+            }
+        }
+    }
+    rules
 }
 
 /// Why a machine is left alone, if no plan and no draft speaks of it.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     hypervisor::{Machine, Power},
-    inference::{Edge, EdgeKey, NEVER_TOUCH, Opportunity, Standing},
+    inference::{Edge, EdgeKey, NEVER_TOUCH, Need, Opportunity, Standing},
 };
 
 type Edges<'a> = BTreeMap<&'a VmId, Vec<&'a (EdgeKey, Edge)>>;
@@ -81,6 +81,9 @@ impl<'a> Model<'a> {
         if machine.labels.contains(NEVER_TOUCH) {
             return Err(format!("bears the label {NEVER_TOUCH}"));
         }
+        if self.situation.restraint.own.contains(vm) {
+            return Err("the aggregator itself runs on it".to_owned());
+        }
         if self.situation.busy.contains(vm) {
             return Err("a plan under way touches it".to_owned());
         }
@@ -107,8 +110,12 @@ impl<'a> Model<'a> {
         if let Some((name, reason)) = standing.stays.iter().next() {
             return Err(format!("{name} stays: it {reason}"));
         }
-        let leaving: BTreeSet<&AppName> =
-            standing.opportunities.iter().filter_map(leaving).collect();
+        for name in &names {
+            if let Some(reason) = self.stays(vm, standing, name) {
+                return Err(format!("{name} stays: {reason}"));
+            }
+        }
+        let leaving = self.leaving(vm, standing);
         if let Some(name) = names.iter().find(|name| !leaving.contains(*name)) {
             return Err(format!("{name} stays: nothing shows that it may leave"));
         }
@@ -137,8 +144,8 @@ impl<'a> Model<'a> {
     }
 
     fn load_of(&self, standing: &Standing) -> Option<Amounts> {
-        let peak = (standing.cpu_peak?, standing.memory_peak?);
-        Some(self.buckets.course(peak, standing.needs.values().map(Some)))
+        let memory = Bytes(standing.memory_peak?.0.saturating_add(held_back(standing)));
+        Some(self.buckets.course((standing.cpu_peak?, memory), Self::needs(standing)))
     }
 
     /// What a machine uses at most, by bucket; what it is given where that is not known.
@@ -147,8 +154,9 @@ impl<'a> Model<'a> {
         let standing = self.standing(vm);
         let cpu = standing.and_then(|standing| standing.cpu_peak).or(given.cpu);
         let memory = standing.and_then(|standing| standing.memory_peak).or(given.memory);
-        let needs = standing.into_iter().flat_map(|standing| standing.needs.values().map(Some));
-        self.buckets.course((cpu.unwrap_or_default(), memory.unwrap_or_default()), needs)
+        let memory = memory.unwrap_or_default().0.saturating_add(standing.map_or(0, held_back));
+        let needs = standing.into_iter().flat_map(Self::needs);
+        self.buckets.course((cpu.unwrap_or_default(), Bytes(memory)), needs)
     }
 
     /// What those that leave a machine need, and what it uses without them.
@@ -160,17 +168,17 @@ impl<'a> Model<'a> {
         let mut moving = self.buckets.level(Millicores(0), 0);
         let mut peaks = (Millicores(0), Bytes(0));
         for name in leaving {
-            let need = standing.needs.get(*name);
-            moving.add(&self.buckets.demand(need));
-            let need = need.copied().unwrap_or_default();
+            let need = Self::need(standing, name).unwrap_or_default();
+            moving.add(&self.buckets.demand(&need));
             peaks.0.0 += need.cpu_peak.max(need.cpu_mean).0;
             // Each takes whole KiB.
             peaks.1.0 += need.memory_peak.0.next_multiple_of(1 << 10);
         }
-        let staying = standing.needs.iter().filter(|(name, _)| !leaving.contains(name));
+        let staying = standing.needs.keys().filter(|name| !leaving.contains(name));
         let cpu = standing.cpu_peak.unwrap_or_default().0.saturating_sub(peaks.0.0);
-        let memory = standing.memory_peak.unwrap_or_default().0.saturating_sub(peaks.1.0);
-        let needs = staying.map(|(_, need)| Some(need));
+        let memory = standing.memory_peak.unwrap_or_default().0.saturating_add(held_back(standing));
+        let memory = memory.saturating_sub(peaks.1.0);
+        let needs = staying.filter_map(|name| Self::need(standing, name));
         (moving, self.buckets.course((Millicores(cpu), Bytes(memory)), needs))
     }
 
@@ -180,17 +188,40 @@ impl<'a> Model<'a> {
         nics.filter_map(|nic| nic.network.as_ref()).collect()
     }
 
+    /// Whether a machine is to be emptied whatever that gains.
+    pub(super) fn is_drained(&self, vm: &VmId) -> bool {
+        self.situation.restraint.drained.contains(vm)
+    }
+
+    /// What an application needs on a machine. Memory that was too little for it once goes with it,
+    /// however little it was seen to use since.
+    pub(super) fn need(standing: &Standing, name: &AppName) -> Option<Need> {
+        let need = standing.needs.get(name)?;
+        Some(raised(standing, name, need))
+    }
+
+    fn needs(standing: &Standing) -> impl Iterator<Item = Need> {
+        standing.needs.iter().map(|(name, need)| raised(standing, name, need))
+    }
+
     /// The machine that stands for a machine's group.
     pub(super) fn group(&self, vm: &'a VmId) -> &'a VmId {
         self.standing(vm).and_then(|standing| standing.group.as_ref()).unwrap_or(vm)
     }
 }
 
-fn leaving(opportunity: &Opportunity) -> Option<&AppName> {
-    match opportunity {
-        Opportunity::MixDown { application, .. } => Some(application),
-        _ => None,
-    }
+fn raised(standing: &Standing, name: &AppName, need: &Need) -> Need {
+    let floor = standing.mixes.get(name).and_then(|mix| mix.memory_floor).unwrap_or(0);
+    Need { memory_peak: Bytes(need.memory_peak.0.max(floor)), ..*need }
+}
+
+/// Memory that is kept for applications that once had too little, beyond what they were seen to use.
+fn held_back(standing: &Standing) -> u64 {
+    let beyond = standing
+        .needs
+        .iter()
+        .map(|(name, need)| raised(standing, name, need).memory_peak.0 - need.memory_peak.0);
+    beyond.sum()
 }
 
 #[expect(

@@ -68,7 +68,7 @@ pub(super) fn consolidations(model: &Model<'_>, limits: &Limits<'_>) -> Consolid
     let threshold = model.situation.policy.gain_per_disruption;
     let (mut drafts, mut gain) = (Vec::new(), 0.0);
     for chain in chains(model, &searched) {
-        if chain.gain > 0.0 {
+        if chain.gain > 0.0 || chain.is_ordered {
             gain += if chain.worth() > threshold { chain.gain } else { 0.0 };
             drafts.extend(chain_drafts(model, &chain, &targets));
         }
@@ -197,8 +197,9 @@ fn fits(model: &Model<'_>, source: &Source<'_>, target: &Target<'_>) -> Result<(
     if let Some(name) = source.leaving.iter().find(|name| mix.applications.0.contains_key(**name)) {
         return Err(format!("runs {name} already"));
     }
-    if !model.networks(target.vm).is_superset(&model.networks(source.vm)) {
-        return Err("is not on all of its networks".to_owned());
+    let barred = source.leaving.iter().find_map(|name| model.bar(name, source.vm, target.vm));
+    if let Some(reason) = barred {
+        return Err(reason);
     }
     source.leaving.iter().try_for_each(|name| no_clash(model, source, target, name))
 }
@@ -226,13 +227,7 @@ fn no_clash(
             return Err(format!("{other} has port {port} there, {name} needs it"));
         }
     }
-    let never = |one: &AppName, other: &AppName| {
-        catalogue.get(one).is_some_and(|application| application.never_with.contains(other))
-    };
-    match there.iter().find(|other| never(name, other) || never(other, name)) {
-        Some(other) => Err(format!("{name} and {other} never share a machine")),
-        None => Ok(()),
-    }
+    there.iter().find_map(|other| model.kept_apart(name, other)).map_or(Ok(()), Err)
 }
 
 fn names(names: &[&AppName]) -> String {

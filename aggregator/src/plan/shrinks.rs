@@ -15,6 +15,9 @@ pub(super) fn shrinks(model: &Model<'_>) -> Vec<Draft> {
     let policy = model.situation.policy;
     for (vm, _) in model.running() {
         let Ok((standing, machine)) = model.candidate(vm) else { continue };
+        if model.is_drained(vm) {
+            continue;
+        }
         let lowered = standing.opportunities.iter().find_map(|opportunity| match opportunity {
             Opportunity::Shrink { to } => Some(*to),
             _ => None,

@@ -12,15 +12,19 @@ use algorithms::packing::{
     order::{Order, order},
     search::Limits,
 };
-use common::id::{AppName, HostId, NetworkId, VmId};
+use common::{
+    id::{AppName, HostId, VmId},
+    units::Millicores,
+};
 
 use super::{
-    costs::{bound_of, cost, least_cost},
+    constraints::{Origin, Place},
+    costs::{bound_of, cost, least_cost, present},
     model::Model,
 };
 use crate::{
     hypervisor::Machine,
-    inference::{Opportunity, Party, Standing},
+    inference::{Party, Standing},
 };
 
 /// What all preferences together may weigh, in cost units: they choose among equals only.
@@ -28,9 +32,12 @@ const PREFERENCE: f64 = 1e-4;
 /// Cost of a busy edge per unit of distance; more than a preference, less than any machine.
 const DISTANCE: f64 = 1e-3;
 
-/// An application that may leave its machine.
+/// So many times the cost of the whole fleet is what nobody pays.
+const DEAREST: f64 = 10.0;
+
+/// Applications that may leave their machine, and go together: one, unless a rule says so.
 pub(super) struct Movable<'a> {
-    pub(super) application: &'a AppName,
+    pub(super) applications: Vec<&'a AppName>,
     pub(super) home: usize,
 }
 
@@ -109,7 +116,12 @@ struct Written<'m, 'a> {
     hosts: Vec<Host>,
     reach: Vec<Vec<bool>>,
     marks: BTreeMap<Mark<'a>, u32>,
-    networks: BTreeMap<BTreeSet<&'a NetworkId>, usize>,
+    origins: BTreeMap<Vec<Origin<'a>>, usize>,
+    places: BTreeMap<Place<'a>, usize>,
+    /// One movable of each class of origins, and one machine of each class of places.
+    likes: (Vec<usize>, Vec<&'a VmId>),
+    /// What leaving an application costs on a machine that shall be emptied: more than all else.
+    dearest: f64,
     on: BTreeMap<&'a HostId, usize>,
 }
 
@@ -125,7 +137,10 @@ impl<'m, 'a> Written<'m, 'a> {
             hosts: Vec::new(),
             reach: Vec::new(),
             marks: BTreeMap::new(),
-            networks: BTreeMap::new(),
+            origins: BTreeMap::new(),
+            places: BTreeMap::new(),
+            likes: (Vec::new(), Vec::new()),
+            dearest: dearest(model),
             on: BTreeMap::new(),
         }
     }
@@ -133,7 +148,7 @@ impl<'m, 'a> Written<'m, 'a> {
     fn write(&mut self, ranks: &BTreeMap<&'a VmId, usize>) {
         for (vm, machine) in self.model.running() {
             let Ok((standing, _)) = self.model.candidate(vm) else { continue };
-            let leaving = leaving(standing);
+            let leaving = self.model.leaving(vm, standing);
             let carries = self.model.room(standing).is_some();
             if leaving.is_empty() && !carries {
                 continue;
@@ -141,25 +156,31 @@ impl<'m, 'a> Written<'m, 'a> {
             let bin = self.machines.len();
             self.machines.push(vm);
             self.index.insert(vm, bin);
-            for application in &leaving {
-                self.movables.push(Movable { application, home: bin });
+            for applications in self.model.together(&leaving) {
+                self.movables.push(Movable { applications, home: bin });
             }
             let rank = ranks.get(vm).copied().unwrap_or(ranks.len());
             let made = self.bin((vm, machine, standing), &leaving, rank);
             self.bins.push(made);
         }
         for at in 0..self.movables.len() {
-            let (application, home) = (self.movables[at].application, self.movables[at].home);
-            let made = self.item(application, home);
+            let made = self.item(at);
             self.items.push(made);
         }
-        let sets: BTreeMap<usize, &BTreeSet<&NetworkId>> =
-            self.networks.iter().map(|(set, class)| (*class, set)).collect();
-        let row = |from: &BTreeSet<&NetworkId>| {
-            sets.values().map(|to| to.is_superset(from)).collect::<Vec<_>>()
-        };
-        self.reach = sets.values().map(|from| row(from)).collect();
+        self.reach = self.reached();
         self.raise_hosts();
+    }
+
+    /// Which class of origins may go to which class of places.
+    fn reached(&self) -> Vec<Vec<bool>> {
+        let (origins, places) = &self.likes;
+        let may = |movable: usize, to: &VmId| {
+            let Movable { applications, home } = &self.movables[movable];
+            let from = self.machines[*home];
+            applications.iter().all(|name| self.model.bar(name, from, to).is_none())
+        };
+        let row = |like: &usize| places.iter().map(|to| may(*like, to)).collect();
+        origins.iter().map(row).collect()
     }
 
     fn bin(
@@ -176,38 +197,52 @@ impl<'m, 'a> Written<'m, 'a> {
         whole.add(&moving);
         let fits = whole.fits(&capacity).is_ok();
         let gain = cost(policy, &machine.allocation) - policy.gain_per_disruption;
-        let stays = gain <= 0.0 || self.model.emptiable(vm, standing).is_err();
+        let is_drained = self.model.is_drained(vm);
+        let stays = (gain <= 0.0 && !is_drained) || self.model.emptiable(vm, standing).is_err();
         let (holds, excludes) = self.marks_that_stay(standing, leaving);
         let running = self.model.running().count().max(1);
+        let preference = PREFERENCE * float(rank as u64) / float(running as u64);
         Bin {
             capacity: capacity.row(),
             base: base.row(),
             fixed_cost: gain.max(0.0),
             unit_cost: Vec::new(),
             stays,
-            accepts: fits && self.model.room(standing).is_some(),
-            reluctance: PREFERENCE * float(rank as u64) / float(running as u64),
-            class: self.class_of(vm),
+            accepts: fits && !is_drained && self.model.room(standing).is_some(),
+            reluctance: if is_drained { self.dearest } else { preference },
+            class: self.place_of(vm, machine),
             host: self.host_of(machine),
             holds,
             excludes,
         }
     }
 
-    fn item(&mut self, application: &'a AppName, home: usize) -> Item {
+    fn item(&mut self, at: usize) -> Item {
+        let Movable { applications, home } = &self.movables[at];
+        let (applications, home) = (applications.clone(), *home);
         let vm = self.machines[home];
         let standing = self.model.standing(vm);
-        let need = standing.and_then(|standing| standing.needs.get(application));
-        let (holds, mut excludes) =
-            standing.map(|standing| self.marks_of(standing, application)).unwrap_or_default();
+        let mut demand = self.model.buckets.level(Millicores(0), 0);
+        let (mut holds, mut excludes, mut ties) = (Vec::new(), Vec::new(), Vec::new());
+        for name in applications.iter().copied() {
+            let need = standing.and_then(|standing| Model::need(standing, name));
+            demand.add(&self.model.buckets.demand(&need.unwrap_or_default()));
+            if let Some(standing) = standing {
+                let (held, excluded) = self.marks_of(standing, name);
+                holds.extend(held);
+                excludes.extend(excluded);
+            }
+            ties.extend(self.ties(vm, name));
+        }
         // What a machine runs once it does not run twice.
         excludes.extend(holds.iter().copied());
+        let interruption = self.model.situation.policy.gain_per_disruption;
         Item {
-            demand: self.model.buckets.demand(need).row(),
+            demand: demand.row(),
             home: Some(home),
-            move_cost: self.model.situation.policy.gain_per_disruption,
-            class: self.class_of(vm),
-            ties: self.ties(vm, application),
+            move_cost: interruption * float(applications.len() as u64),
+            class: self.origin_of(at, vm, &applications),
+            ties,
             holds,
             excludes,
         }
@@ -222,8 +257,8 @@ impl<'m, 'a> Written<'m, 'a> {
             standing.listens.get(name).into_iter().flatten().chain(served).copied().collect();
         let mut holds = vec![self.mark(Mark::Application(name))];
         holds.extend(ports.into_iter().map(|port| self.mark(Mark::Port(port))));
-        let never = entry.into_iter().flat_map(|entry| &entry.never_with);
-        let excludes = never.map(|other| self.mark(Mark::Application(other))).collect();
+        let shunned = self.model.shunned(name).into_iter();
+        let excludes = shunned.map(|other| self.mark(Mark::Application(other))).collect();
         (holds, excludes)
     }
 
@@ -249,9 +284,23 @@ impl<'m, 'a> Written<'m, 'a> {
         *self.marks.entry(mark).or_insert(next)
     }
 
-    fn class_of(&mut self, vm: &VmId) -> usize {
-        let next = self.networks.len();
-        *self.networks.entry(self.model.networks(vm)).or_insert(next)
+    fn origin_of(&mut self, at: usize, vm: &VmId, applications: &[&'a AppName]) -> usize {
+        let origins = applications.iter().map(|name| self.model.origin(vm, name)).collect();
+        let next = self.origins.len();
+        let class = *self.origins.entry(origins).or_insert(next);
+        if class == next {
+            self.likes.0.push(at);
+        }
+        class
+    }
+
+    fn place_of(&mut self, vm: &'a VmId, machine: &'a Machine) -> usize {
+        let next = self.places.len();
+        let class = *self.places.entry(self.model.place(vm, machine)).or_insert(next);
+        if class == next {
+            self.likes.1.push(vm);
+        }
+        class
     }
 
     fn host_of(&mut self, machine: &'a Machine) -> Option<usize> {
@@ -310,14 +359,12 @@ impl<'m, 'a> Written<'m, 'a> {
     }
 }
 
-/// Applications of a machine's mix that may leave it.
-fn leaving(standing: &Standing) -> Vec<&AppName> {
-    let Some(mix) = &standing.mix else { return Vec::new() };
-    let names = standing.opportunities.iter().filter_map(|opportunity| match opportunity {
-        Opportunity::MixDown { application, .. } => Some(application),
-        _ => None,
-    });
-    names.filter(|name| mix.applications.0.contains_key(*name)).collect()
+/// More than the whole fleet costs, and all interruptions with it.
+fn dearest(model: &Model<'_>) -> f64 {
+    let standings = model.situation.findings.machines.values();
+    let applications = standings.map(|standing| standing.needs.len() as u64).sum();
+    let interruptions = model.situation.policy.gain_per_disruption * float(applications);
+    DEAREST * (1.0 + present(model) + interruptions)
 }
 
 fn float(amount: u64) -> f64 {

@@ -1,6 +1,9 @@
 //! What is planned for a known fleet.
 
-use std::time::Duration;
+mod constraints;
+mod properties;
+
+use std::{collections::BTreeSet, time::Duration};
 
 use common::{
     id::AppName,
@@ -12,8 +15,11 @@ use common::{
 use super::*;
 use crate::{
     catalogue::{Application, Class},
-    hypervisor::{Power, ProbeKind},
-    inference::tests::{Around, around},
+    hypervisor::{Inventory, Power, ProbeKind},
+    inference::{
+        Findings,
+        tests::{Around, around},
+    },
     join::tests::fleet::{App, Fleet, Kind, app, at, demonstration, link, name, vm},
     policy::Promotion,
 };
@@ -33,6 +39,7 @@ fn with<T>(around: &Around, fleet: &Fleet, then: impl FnOnce(&Situation<'_>) -> 
         policy: &around.policy,
         scope: &around.scope,
         busy: &around.busy,
+        restraint: Restraint::NONE,
     })
 }
 
@@ -53,6 +60,19 @@ fn moves_only() -> Around {
     let mut around = around();
     around.policy.shrink_minimum = 1.0;
     around
+}
+
+/// The report has a mailer beside it that may move too.
+fn with_mailer() -> (Around, Fleet) {
+    let (mut around, mut fleet) = (moves_only(), demonstration());
+    fleet.guest("report-1").apps.push(app("mailer", 10, 8, &[]));
+    let mailer = Application { class: Class::Batch, movable: true, ..Application::default() };
+    around.catalogue.0.insert(name("mailer"), mailer);
+    (around, fleet)
+}
+
+fn set(names: &[&str]) -> BTreeSet<AppName> {
+    names.iter().map(|text| name(text)).collect()
 }
 
 fn kinds(plan: &Plan) -> Vec<&'static str> {
@@ -271,6 +291,7 @@ fn the_same_proposal_later_is_the_same_plan() {
         policy: &around.policy,
         scope: &around.scope,
         busy: &around.busy,
+        restraint: Restraint::NONE,
     });
     assert_eq!(late.plans[0].id, early.id);
     assert_eq!(late.plans[0].basis, early.basis);
@@ -336,6 +357,7 @@ fn the_order_in_which_samples_come_changes_no_plan() {
             policy: &around.policy,
             scope: &around.scope,
             busy: &around.busy,
+            restraint: Restraint::NONE,
         })
     };
     assert_eq!(planned(false), planned(true));
@@ -464,6 +486,7 @@ fn scope_set_after_the_window_closed_counts_already() {
         policy: &around.policy,
         scope: &around.scope,
         busy: &around.busy,
+        restraint: Restraint::NONE,
     });
     assert!(planned.plans.is_empty());
 }
@@ -642,6 +665,7 @@ fn settings_move_with_their_application() {
         policy: &around.policy,
         scope: &around.scope,
         busy: &around.busy,
+        restraint: Restraint::NONE,
     });
     let plan = &planned.plans[0];
     assert_eq!(plan.changes[&plan.source].mix_after.0[&name("report")], setup);
@@ -666,6 +690,7 @@ fn before_the_first_window_nothing_is_planned() {
         policy: &around.policy,
         scope: &around.scope,
         busy: &around.busy,
+        restraint: Restraint::NONE,
     });
     assert!(planned.plans.is_empty());
     assert_eq!(planned.left_alone[&vm("web-1")], "no window speaks of it yet");

@@ -114,6 +114,8 @@ fn machine(fields: &mut Fields) -> Result<JoinedMachine, BadCell> {
             Some(text) => sketch("cpu_looks", &text.0)?,
             None => Sketch::default(),
         },
+        operating_system: fields.maybe_parsed()?,
+        architecture: fields.maybe_parsed()?,
     })
 }
 

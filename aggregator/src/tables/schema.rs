@@ -89,6 +89,8 @@ pub(super) const MACHINES: &[Column] = &[
          empty if it does not count",
     ),
     maybe("cpu_looks", Text, "CPU in millicores from look to look of the hypervisor, as a sketch"),
+    maybe("operating_system", Text, "the operating system, as it names itself"),
+    maybe("architecture", Text, "the instruction set"),
 ];
 
 pub(super) const APPLICATIONS: &[Column] = &[

@@ -85,6 +85,8 @@ fn machine(mut row: Row, machine: &JoinedMachine) -> Row {
         records,
         counted,
         cpu_looks,
+        operating_system,
+        architecture,
     } = machine;
     row.text(name).maybe_text(host.as_ref()).maybe_text(power.map(power_name));
     row.maybe_count(cpu.map(|cpu| cpu.0)).maybe_count(bytes(*memory)).maybe_count(bytes(*storage));
@@ -103,6 +105,7 @@ fn machine(mut row: Row, machine: &JoinedMachine) -> Row {
         None => row.maybe_text(None::<&str>),
     };
     row.maybe_text((!cpu_looks.is_empty()).then(|| sketch(cpu_looks)));
+    row.maybe_text(operating_system.as_ref()).maybe_text(architecture.as_ref());
     row
 }
 

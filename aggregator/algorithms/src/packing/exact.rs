@@ -20,8 +20,11 @@ use super::{
 pub const PLACES: usize = 72;
 /// Bins up to which a problem is solved in whole numbers by default.
 pub const BINS: usize = 6;
-/// Places up to which the relaxation is asked for a bound.
-pub const PLACES_RELAXED: usize = 600;
+/// Amounts in a program ([`size`]) up to which a problem is solved in whole numbers by default: a
+/// few places make a large program where there are many dimensions.
+pub const SIZE: usize = 288;
+/// The same, up to which the relaxation is asked for a bound.
+pub const SIZE_RELAXED: usize = 1_200;
 /// Assignments up to which all are tried instead.
 const ASSIGNMENTS: usize = 4_096;
 /// Largest share by which rounding in the solver may have it too high.
@@ -39,7 +42,13 @@ struct Program {
 /// Whether a problem is small enough to be solved by default.
 #[must_use]
 pub fn is_small(packing: &Packing) -> bool {
-    packing.bins() <= BINS && places(packing) <= PLACES
+    packing.bins() <= BINS && places(packing) <= PLACES && size(packing) <= SIZE
+}
+
+/// Amounts in the program of a problem: one for each place and each dimension.
+#[must_use]
+pub fn size(packing: &Packing) -> usize {
+    places(packing) * packing.dims()
 }
 
 /// Pairs of an item and a bin it may be in.
@@ -70,7 +79,7 @@ pub fn solve_or_search(packing: &Packing, limits: &Limits<'_>) -> Option<Found> 
             found = Found { assignment, cost, ..found };
         }
         found.bound = found.cost.min(cost);
-    } else if places(packing) <= PLACES_RELAXED
+    } else if size(packing) <= SIZE_RELAXED
         && let Some(bound) = relaxed(packing)
     {
         found.bound = found.bound.max(bound).min(found.cost);

@@ -77,6 +77,15 @@ pub struct Found {
     pub steps: u64,
 }
 
+impl Found {
+    /// By how much it may be dearer than the best, as a share of the bound; `None` where nothing
+    /// costs anything.
+    #[must_use]
+    pub fn gap(&self) -> Option<f64> {
+        (self.bound > 0.0).then(|| (self.cost - self.bound).max(0.0) / self.bound)
+    }
+}
+
 /// Steps that are left.
 pub(super) struct Budget<'a> {
     limits: &'a Limits<'a>,

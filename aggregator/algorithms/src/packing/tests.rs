@@ -1,5 +1,7 @@
 //! Packings nobody thought of, held against a checker that shares no line with the search.
 
+mod properties;
+
 use std::cell::{Cell, RefCell};
 
 use super::{
@@ -233,6 +235,20 @@ fn what_is_solved_is_the_best_where_it_is_small_and_says_so() {
         let solved = exact::solve_or_search(&packing, &Limits::steps(2_000, 1)).unwrap();
         assert_eq!(wrong(&packing, &solved.assignment), None, "seed {seed}");
         assert!(solved.bound <= solved.cost, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_program_is_as_large_as_its_items_bins_and_dimensions() {
+    let sizes = Sizes { items: 8, bins: 5, dims: 48, tied: true };
+    for (seed, packing) in many(&sizes).take(3) {
+        assert!(exact::places(&packing) <= exact::PLACES && packing.bins() <= exact::BINS);
+        assert!(!exact::is_small(&packing), "seed {seed}: {}", exact::size(&packing));
+        let found = exact::solve_or_search(&packing, &Limits::steps(2_000, 1)).unwrap();
+        assert_eq!(wrong(&packing, &found.assignment), None, "seed {seed}");
+        assert!(found.bound > 0.0 && found.bound <= found.cost, "seed {seed}");
+        let gap = found.gap().expect("it costs something");
+        assert!((gap - (found.cost / found.bound - 1.0)).abs() < 1e-9, "seed {seed}: {gap}");
     }
 }
 
