@@ -289,12 +289,10 @@ fn inventory(paper: &mut Paper, farm: &Farm, g1: &Value) {
 /// The agent as its own unit runs it.
 fn unit(paper: &mut Paper, farm: &Farm, guest: &str) {
     let shown = farm.run(guest, "systemctl show -p ActiveState -p NRestarts --value sinter-agent");
-    let state = shown.split_whitespace().collect::<Vec<_>>().join(" ");
-    paper.same(&format!("sinter-agent.service in {guest}: starts again, state"), "0 active", {
-        let mut words: Vec<&str> = state.split(' ').collect();
-        words.sort_unstable();
-        &words.join(" ")
-    });
+    let mut words: Vec<&str> = shown.split_whitespace().collect();
+    words.sort_unstable();
+    let what = format!("sinter-agent.service in {guest}: starts again, state");
+    paper.same(&what, "0 active", words.join(" ").as_str());
     let report = farm.doctor(guest);
     let checks = report["checks"].as_array().into_iter().flatten();
     for check in checks.clone() {
