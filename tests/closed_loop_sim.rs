@@ -579,8 +579,8 @@ async fn span(rig: &Rig, plan: &PlanId) -> (u64, u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_plans_run_at_once_than_the_policy_says() {
-    for (at_once, overlap) in [(1, false), (2, true)] {
+async fn plans_of_one_group_run_one_after_the_other_however_many_may_run() {
+    for at_once in [1, 2] {
         let mut rig = Rig::new();
         rig.settings.policy = Policy { plans_at_once: at_once, ..rig.settings.policy };
         let one = rig.file(consolidation("p-1", "report", "api")).await;
@@ -594,7 +594,7 @@ async fn no_more_plans_run_at_once_than_the_policy_says() {
 
         let ((a_from, a_to), (b_from, b_to)) =
             (span(&rig, &one.id).await, span(&rig, &other.id).await);
-        assert_eq!(a_from < b_to && b_from < a_to, overlap, "{at_once} at once");
+        assert!(a_to <= b_from || b_to <= a_from, "{at_once} at once");
         aggregator.stop().await;
     }
 }

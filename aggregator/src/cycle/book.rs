@@ -237,6 +237,13 @@ impl Book {
         all.iter().filter(|filed| filed.is_busy()).flat_map(|filed| touched(&filed.plan)).collect()
     }
 
+    /// Machines of plans that are at work: those are not that have only to clear up, over and over.
+    pub(super) fn at_work(&self) -> BTreeSet<VmId> {
+        let all = self.all();
+        let at_work = all.iter().filter(|filed| filed.is_busy() && !filed.view().is_lingering);
+        at_work.flat_map(|filed| touched(&filed.plan)).collect()
+    }
+
     /// Until when machines are left alone because a plan changed them, or tried to.
     pub(super) fn cooldowns(&self, length: std::time::Duration) -> BTreeMap<VmId, Timestamp> {
         let mut cooldowns = BTreeMap::new();

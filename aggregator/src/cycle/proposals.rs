@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     journal::{Event, Next, Stage},
-    plan::{self, Plan},
+    plan::{self, Plan, Situation},
     policy::Approval,
 };
 
@@ -77,7 +77,10 @@ impl Shared {
         if !self.book.busy().is_disjoint(&touched(&filed.plan)) {
             return true;
         }
-        let may_begin = self.in_situation(settings, |now| plan::may_begin(&filed.plan, now));
+        let busy = self.book.at_work();
+        let may_begin = self.in_situation(settings, |now| {
+            plan::may_begin(&filed.plan, &Situation { busy: &busy, ..*now })
+        });
         let Some(Err(reason)) = may_begin else { return false };
         if filed.waits_for(&reason) {
             let id = &filed.plan.id;
