@@ -8,7 +8,7 @@ use aggregator::{
     cycle::SteeringError,
     hypervisor::Power,
     journal::{Event, Stage},
-    plan::Plan,
+    plan::{Plan, Supposition},
     policy::{Approval, Policy, Verdict},
 };
 use common::{
@@ -824,11 +824,17 @@ async fn what_if_plans_under_another_policy_and_stores_nothing() {
     rig.until("windows closed", async || (aggregator.count("window_closed") >= 3).then_some(()))
         .await;
 
-    let as_set = aggregator.steering.what_if(&rig.settings.policy).await.unwrap();
+    let as_set =
+        aggregator.steering.what_if(&rig.settings.policy, Supposition::default()).await.unwrap();
     let other = Policy { gain_per_disruption: 0.01, ..rig.settings.policy.clone() };
-    let otherwise = aggregator.steering.what_if(&other).await.unwrap();
+    let otherwise = aggregator.steering.what_if(&other, Supposition::default()).await.unwrap();
+    let emptied = otherwise.plans.iter().flat_map(|plan| &plan.changes);
+    let drained = emptied.filter(|(_, change)| change.retired).map(|(vm, _)| vm.clone()).collect();
+    let drain = Supposition { drained, ..Supposition::default() };
+    let ordered = aggregator.steering.what_if(&rig.settings.policy, drain).await.unwrap();
 
     assert_eq!((as_set.plans.len(), otherwise.plans.len()), (0, 1));
+    assert_eq!(ordered.plans.len(), 1, "what is to be emptied need not pay");
     assert!(rig.repository().plans().await.unwrap().is_empty());
     aggregator.stop().await;
 }

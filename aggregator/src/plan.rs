@@ -19,6 +19,7 @@ mod probes;
 mod shrinks;
 mod situation;
 mod steps;
+mod supposed;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,10 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::situation::{Restraint, Situation, may_begin};
+pub use self::{
+    situation::{Restraint, Situation, may_begin},
+    supposed::{Supposition, plan_supposed},
+};
 use crate::hypervisor::{Allocation, CloneOrder, ProbeOrder};
 pub use crate::policy::Scope;
 pub use algorithms::packing::search::{Limits, Progress};

@@ -18,7 +18,7 @@ pub(super) use fleet::{Fleet, agent, host};
 pub(super) use graph::{edge, record, storage, window};
 pub(super) use groups::{dependency, group, rules};
 pub(crate) use plan::whole_plan;
-pub(super) use plan::{left_alone, offered_list, plan};
+pub(super) use plan::{left_alone, offered_list, outlook, plan};
 
 /// A moment, as the wire has it.
 pub(super) fn moment(at: Timestamp) -> i64 {

@@ -24,7 +24,7 @@ use crate::{
     grouping::GroupRules,
     hypervisor::Inventory,
     inference,
-    plan::{self, Planned, Situation},
+    plan::{self, Planned, Situation, Supposition},
     policy::Policy,
     storage::Survey,
 };
@@ -172,12 +172,17 @@ impl Steering {
         self.order(Order::Groups(Box::new(rules))).await
     }
 
-    /// Plans on what is known now under another policy; nothing is stored.
+    /// Plans on what is known now, as far as that is so and not otherwise, under another policy;
+    /// nothing is stored.
     ///
     /// # Errors
     ///
     /// See [`SteeringError`].
-    pub async fn what_if(&self, policy: &Policy) -> Result<Planned, SteeringError> {
+    pub async fn what_if(
+        &self,
+        policy: &Policy,
+        supposition: Supposition,
+    ) -> Result<Planned, SteeringError> {
         policy.check()?;
         let shared = Arc::clone(&self.shared);
         let settings = Settings { policy: policy.clone(), ..shared.settings() };
@@ -193,7 +198,8 @@ impl Steering {
                 Arc::new(shared.in_context(&settings, |context| inference::infer(&recent, context)))
             };
             shared.in_situation(&settings, |situation| {
-                plan::plan(&Situation { findings: &findings, ..*situation })
+                let situation = Situation { findings: &findings, ..*situation };
+                plan::plan_supposed(&situation, &supposition)
             })
         });
         let planned = thought.await.map_err(|_| SteeringError::Ended)?;

@@ -14,7 +14,7 @@ use crate::{
     admin::toml_text,
     hypervisor::Allocation,
     journal::Entry,
-    plan::{MachineChange, Plan, Step},
+    plan::{MachineChange, Plan, Planned, Step},
     repository::{ListState, StoredList},
 };
 
@@ -53,6 +53,21 @@ pub(in super::super) fn plan(plan: &Plan, entries: &[Entry]) -> v1::Plan {
         evidence: evidence.collect(),
         course: Vec::new(),
         measurements: Vec::new(),
+        bound_by: plan.bound_by.clone(),
+    }
+}
+
+/// What planning comes to, in figures.
+pub(in super::super) fn outlook(planned: &Planned) -> v1::Outlook {
+    let changes = planned.plans.iter().flat_map(|plan| plan.changes.values());
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    v1::Outlook {
+        plans: count(planned.plans.len()),
+        retired: count(changes.filter(|change| change.retired).count()),
+        cost_before: planned.cost_before,
+        cost_after: planned.cost_after,
+        cost_of_target: planned.cost_of_target,
+        lower_bound: planned.lower_bound,
     }
 }
 

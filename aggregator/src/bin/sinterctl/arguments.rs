@@ -306,12 +306,26 @@ pub(crate) enum PlanCommand {
     Cancel(Ending),
     /// Undoes a plan whose new mix is live.
     Rollback(Ending),
-    /// Plans on what is known now, under a changed policy if one is given; stores nothing.
-    WhatIf {
-        /// A value of the policy, as `name=value`; may be given again.
-        #[arg(long = "set", value_name = "NAME=VALUE")]
-        set: Vec<String>,
+    /// Plans on what is known now as if something were otherwise; stores nothing.
+    WhatIf(Otherwise),
+    /// Plans how machines are emptied, whatever that gains; stores nothing.
+    Drain {
+        /// Machines or hosts, by id or name.
+        #[arg(required = true, value_name = "HOST|VM")]
+        drain: Vec<String>,
+        #[command(flatten)]
+        otherwise: Otherwise,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Otherwise {
+    /// A value of the policy, as `name=value`; may be given again.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// A machine that is not there, by uuid or name; may be given again.
+    #[arg(long, value_name = "VM")]
+    pub(crate) without: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -449,7 +463,9 @@ impl Command {
             | Self::Findings
             | Self::Candidates
             | Self::Plans
-            | Self::Plan(PlanCommand::Show { .. } | PlanCommand::WhatIf { .. })
+            | Self::Plan(
+                PlanCommand::Show { .. } | PlanCommand::WhatIf(_) | PlanCommand::Drain { .. },
+            )
             | Self::Lists { .. }
             | Self::Catalogue(CatalogueCommand::Get)
             | Self::Scope(ScopeCommand::Get)

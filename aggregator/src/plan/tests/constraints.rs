@@ -297,3 +297,17 @@ fn a_machine_that_is_to_be_emptied_is_emptied_whatever_that_gains() {
     assert_ne!(to(&planned), &vm("api-1"));
     assert!(told(&planned, "api-1").contains("api stays"));
 }
+
+#[test]
+fn without_a_machine_another_carries_what_it_would_have() {
+    let around = moves_only();
+    let present = planned(&around, &demonstration());
+    let gone = to(&present).clone();
+    let supposition = Supposition { without: [gone.clone()].into(), ..Supposition::default() };
+    let without = with(&around, &demonstration(), |now| plan_supposed(now, &supposition));
+    assert_ne!(to(&without), &gone);
+    assert!(!without.left_alone.contains_key(&gone) && without.cost_before < present.cost_before);
+    let as_it_is =
+        with(&around, &demonstration(), |now| plan_supposed(now, &Supposition::default()));
+    assert_eq!(as_it_is, present);
+}

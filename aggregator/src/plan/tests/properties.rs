@@ -173,3 +173,49 @@ fn no_plan_breaks_a_rule_and_the_same_rules_give_the_same_plans() {
         refused.get()
     );
 }
+
+/// The fleet once a plan is carried out.
+fn carried_out(fleet: &Fleet, plan: &Plan) -> Fleet {
+    let mut after = fleet.clone();
+    let named = |of: &VmId| GUESTS.into_iter().find(|guest| vm(guest) == *of).unwrap();
+    for moved in &plan.moves {
+        let apps = &mut after.guest(named(&moved.from)).apps;
+        let at = apps.iter().position(|app| name(app.name) == moved.application).unwrap();
+        let app = apps.remove(at);
+        after.guest(named(&moved.to)).apps.push(app);
+    }
+    for (machine, _) in plan.changes.iter().filter(|(_, change)| change.retired) {
+        after.guest(named(machine)).power = Power::Off;
+    }
+    after
+}
+
+#[test]
+fn what_was_carried_out_is_not_proposed_again_nor_taken_back_and_there_is_an_end() {
+    let (_, fleet) = with_mailer();
+    let rounds = Cell::new(0);
+    let kept = runner(12).run(&rules(), |rules| {
+        let around = rules.around();
+        let (mut present, mut done) = (fleet.clone(), Vec::new());
+        for round in 0.. {
+            let findings = around.infer(&present.joined(3));
+            let planned = rules.planned(&around, &findings, &present);
+            let Some(plan) = planned.plans.first() else { break };
+            prop_assert!(round < GUESTS.len(), "each plan stops a machine");
+            for Move { application, from, to } in &plan.moves {
+                let (way, back) = ((application, from, to), (application, to, from));
+                let is_known = |(app, one, other): &(AppName, VmId, VmId)| {
+                    [way, back].contains(&(app, one, other))
+                };
+                prop_assert!(!done.iter().any(is_known), "{:?} after {:?}", way, done);
+            }
+            let moves = plan.moves.iter().cloned();
+            done.extend(moves.map(|Move { application, from, to }| (application, from, to)));
+            present = carried_out(&present, plan);
+            rounds.set(rounds.get() + 1);
+        }
+        Ok(())
+    });
+    kept.unwrap();
+    assert!(rounds.get() > 3, "{} plans carried out", rounds.get());
+}

@@ -7,7 +7,7 @@ use tonic::transport::Channel;
 
 use super::settings::values;
 use crate::{
-    arguments::{Change, Ending, PlanCommand},
+    arguments::{Change, Ending, Otherwise, PlanCommand},
     failure::Failure,
     print::Printer,
     show,
@@ -84,12 +84,25 @@ pub(super) async fn one(
             let told = change.told(&format!("plan {plan} is being rolled back"));
             Ok(printer.answer("RollBackPlanResponse", &answer, |_, _| told)?)
         }
-        PlanCommand::WhatIf { set } => {
-            let request = v1::CreatePlanRequest { policy_toml: values(set)? };
-            let answer = client.create_plan(request).await?.into_inner();
-            Ok(printer.answer("CreatePlanResponse", &answer, show::what_if)?)
+        PlanCommand::WhatIf(otherwise) => what_if(&mut client, printer, (otherwise, &[])).await,
+        PlanCommand::Drain { drain, otherwise } => {
+            what_if(&mut client, printer, (otherwise, drain)).await
         }
     }
+}
+
+async fn what_if(
+    client: &mut PlanServiceClient<Channel>,
+    printer: &Printer,
+    (otherwise, drain): (&Otherwise, &[String]),
+) -> Result<(), Failure> {
+    let request = v1::CreatePlanRequest {
+        policy_toml: values(&otherwise.set)?,
+        without: otherwise.without.clone(),
+        drain: drain.to_vec(),
+    };
+    let answer = client.create_plan(request).await?.into_inner();
+    Ok(printer.answer("CreatePlanResponse", &answer, show::what_if)?)
 }
 
 async fn approve(

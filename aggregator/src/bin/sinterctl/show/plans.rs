@@ -89,11 +89,7 @@ pub(crate) fn plan(printer: &Printer, plan: &v1::Plan) -> String {
             ]
         }),
     );
-    text += &format!("\n{}\n", printer.heading("evidence"));
-    for evidence in &plan.evidence {
-        text += &format!("  {} ({} records)\n", safe(&evidence.fact), evidence.records.len());
-    }
-    text += &format!("  not worth it if {}\n\n", safe(&plan.not_if));
+    text += &reasons(printer, plan);
     text += &table(
         ["step", "phase", "state"],
         plan.steps.iter().map(|step| [safe(&step.text), step.phase.clone(), step.state.clone()]),
@@ -125,6 +121,19 @@ pub(crate) fn plan(printer: &Printer, plan: &v1::Plan) -> String {
     text
 }
 
+/// What a plan was decided from.
+fn reasons(printer: &Printer, plan: &v1::Plan) -> String {
+    let mut text = format!("\n{}\n", printer.heading("evidence"));
+    for evidence in &plan.evidence {
+        text += &format!("  {} ({} records)\n", safe(&evidence.fact), evidence.records.len());
+    }
+    text += &format!("  not worth it if {}\n", safe(&plan.not_if));
+    for rule in &plan.bound_by {
+        text += &format!("  bound: {}\n", safe(rule));
+    }
+    text + "\n"
+}
+
 pub(crate) fn what_if(printer: &Printer, answer: &v1::CreatePlanResponse) -> String {
     let mut text = String::new();
     for one in &answer.plans {
@@ -132,8 +141,24 @@ pub(crate) fn what_if(printer: &Printer, answer: &v1::CreatePlanResponse) -> Str
         text += "\n";
     }
     text += &left_alone(&answer.left_alone);
-    let costs = (answer.cost_before, answer.cost_after, answer.lower_bound);
-    text +=
-        &format!("\ncost now {:.2}, then {:.2}, lower bound {:.2}\n", costs.0, costs.1, costs.2);
-    text
+    if !answer.drained.is_empty() {
+        let rows = answer.drained.iter().map(|of| [safe(&of.name), safe(&of.reason)]);
+        text += &format!("\n{}", table(["to be emptied", "what comes of it"], rows));
+    }
+    text += "\n";
+    let stands = answer.as_it_stands.unwrap_or_default();
+    let asked = answer.as_asked.unwrap_or_default();
+    let cost =
+        |of: fn(&v1::Outlook) -> f64| [stands, asked].map(|side| format!("{:.2}", of(&side)));
+    let count = |of: fn(&v1::Outlook) -> u32| [stands, asked].map(|side| of(&side).to_string());
+    let rows = [
+        ("plans that may run", count(|side| side.plans)),
+        ("machines they stop", count(|side| side.retired)),
+        ("cost now", cost(|side| side.cost_before)),
+        ("cost after these plans", cost(|side| side.cost_after)),
+        ("cost of the whole target", cost(|side| side.cost_of_target)),
+        ("lower bound", cost(|side| side.lower_bound)),
+    ];
+    let rows = rows.map(|(name, [stands, asked])| [name.to_owned(), stands, asked]);
+    text + &table(["", "as it stands", "as asked"], rows)
 }
