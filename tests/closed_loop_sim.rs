@@ -732,7 +732,8 @@ async fn a_plan_that_failed_is_tried_again_ever_more_seldom() {
 
     let mut made: Vec<_> = rig.repository().plans().await.unwrap();
     made.sort_by_key(|plan| plan.made_at);
-    let gaps: Vec<_> = made.windows(2).map(|pair| pair[1].made_at.since(pair[0].made_at)).collect();
+    // Every other one: the second may go to another machine, which has failed at nothing yet.
+    let gaps: Vec<_> = made.windows(3).map(|few| few[2].made_at.since(few[0].made_at)).collect();
     assert!((3..8).contains(&made.len()), "{} plans", made.len());
     assert!(gaps.is_sorted(), "{gaps:?}");
     aggregator.stop().await;

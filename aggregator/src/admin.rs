@@ -44,8 +44,9 @@ pub(crate) use show::{measurements as shown_measurements, opportunity, whole_pla
 
 /// Largest request that is taken: a catalogue of thousands of applications.
 const LARGEST_REQUEST: usize = 4 << 20;
-/// Largest push of a collector: ten thousand devices with their holders.
-const LARGEST_PUSH: usize = 16 << 20;
+/// Largest push of a collector: some thousands of devices with their holders. An empty device takes two bytes
+/// here and some hundreds once it is read.
+const LARGEST_PUSH: usize = 1 << 20;
 
 /// What the services stand on.
 pub struct AdminSetup {

@@ -115,6 +115,10 @@ impl<'a> Audit<'a> {
         let mut elsewhere = BTreeSet::new();
         for (vm, wanted) in wanted(self.plan) {
             let Some(standing) = findings.machines.get(&vm) else { continue };
+            // What a liar says of its use would change the mix of the same application everywhere.
+            if !standing.trusted.holds || standing.testimony.doubted {
+                continue;
+            }
             for (name, need) in standing.needs.iter().filter(|(name, _)| wanted.contains(*name)) {
                 let cpu = need.cpu_95.unwrap_or(need.cpu_peak);
                 let memory = need.working_set_peak.unwrap_or(need.memory_peak);

@@ -18,10 +18,10 @@ use super::{
 };
 use crate::storage::{Device, Holder, Told, Totals};
 
-/// Devices of one array: beyond what the largest arrays present.
-const MOST_DEVICES: usize = 20_000;
+/// Devices of one array: as many as its push has room for.
+const MOST_DEVICES: usize = 10_000;
 /// Totals of one array: a few holders a device.
-const MOST_TOTALS: usize = 100_000;
+const MOST_TOTALS: usize = 50_000;
 /// Longest text of a fact, in bytes.
 const LONGEST_TEXT: usize = 512;
 /// Entries of one list within a device.
@@ -184,7 +184,13 @@ fn texts_fit(said: &v1::StorageDevice, field: &dyn Fn(&str) -> String) -> Result
     }
     fits(&field("key"), &said.key)?;
     fits(&field("name"), &said.name)?;
-    for (name, entries) in [("routes", &said.routes), ("lies_on", &said.lies_on)] {
+    let lists = [
+        ("routes", &said.routes),
+        ("lies_on", &said.lies_on),
+        ("addresses", &said.addresses),
+        ("macs", &said.macs),
+    ];
+    for (name, entries) in lists {
         at_most(&field(name), entries.len(), MOST_ENTRIES)?;
         entries.iter().try_for_each(|entry| fits(&field(name), entry))?;
     }
@@ -194,6 +200,8 @@ fn texts_fit(said: &v1::StorageDevice, field: &dyn Fn(&str) -> String) -> Result
         texts.try_for_each(|text| fits(&field(name), text))?;
     }
     at_most(&field("connections"), said.connections.len(), MOST_ENTRIES)?;
+    let most = said.connections.iter().map(|holder| holder.addresses.len()).max();
+    at_most(&field("connections.addresses"), most.unwrap_or(0), MOST_ENTRIES)?;
     let mut initiators = said.connections.iter().map(|holder| &holder.initiator);
     initiators.try_for_each(|initiator| fits(&field("connections.initiator"), initiator))
 }

@@ -18,6 +18,9 @@ const UNTRIED: f64 = 0.2;
 const SCATTER: f64 = 0.2;
 /// Trials that this is worth.
 const SCATTER_TRIALS: f64 = 2.0;
+/// As a logarithm, how far one trial may be off: four times as much or as little. Beyond that it was not this
+/// application that was measured, or somebody lied.
+const FURTHEST: f64 = 2.0 * std::f64::consts::LN_2;
 
 /// A resource that is predicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -80,6 +83,7 @@ impl Correction {
             return;
         }
         let off = (compared.measured as f64 / compared.predicted as f64).ln();
+        let off = off.clamp(-FURTHEST, FURTHEST);
         self.trials = self.trials.saturating_add(1);
         self.sum += off;
         self.squares += off * off;

@@ -194,8 +194,11 @@ impl<'a> OfOne<'a, '_> {
             key: self.key,
             present: (last_index + 1 == self.windows.len()).then_some(last),
             last,
-            opened: alive().map(|(_, traffic)| traffic.opened).sum(),
-            recent: rate(recent().map(|(_, traffic)| events(traffic)).sum(), exposed.sum()),
+            opened: alive().fold(0, |all, (_, traffic)| all.saturating_add(traffic.opened)),
+            recent: rate(
+                recent().fold(0, |all, (_, traffic)| all.saturating_add(events(traffic))),
+                exposed.sum(),
+            ),
             open_mean: recent().fold(0.0, most_open),
             ever_open: alive().fold(0.0, most_open),
             known: self.known,

@@ -192,7 +192,9 @@ fn busiest<'a>(
 /// A mean that was shared out, as its peak with bounds as far away.
 fn at_peak(mean: Bounded, peak: u64) -> Bounded {
     let of = |bound: u64| whole(as_float(peak) * as_float(bound) / as_float(mean.value.max(1)));
-    Bounded { value: peak, lower: of(mean.lower).min(peak), upper: of(mean.upper).max(peak) }
+    // A mean of nought scales nothing: its own bound is left then.
+    let upper = of(mean.upper).max(peak).max(mean.upper);
+    Bounded { value: peak, lower: of(mean.lower).min(peak), upper }
 }
 
 const fn exactly(value: u64) -> Bounded {

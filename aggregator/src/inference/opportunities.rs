@@ -196,7 +196,7 @@ fn unused(
             "is used every {every} s or so; {watched} s do not show that it no longer is"
         ));
     }
-    let events = calls.iter().map(|edge| edge.opened).sum();
+    let events = calls.iter().fold(0, |all: u64, edge| all.saturating_add(edge.opened));
     let is_open = calls.iter().any(|edge| edge.ever_open > 0.0);
     let upper = rate(events, watched).upper;
     if !is_open && upper < policy.unused_per_second {
@@ -256,7 +256,9 @@ fn by_mixes(machine: &Measured<'_>, context: &Context<'_>) -> (u64, u64) {
     let needs = machine.needs().into_iter();
     let listed = needs.filter(|(name, _)| mix.applications.0.contains_key(name));
     let mixes = listed.map(|(name, need)| mixes::mix(machine.vm, &name, &need, context));
-    mixes.fold((0, 0), |(cpu, memory), mix| (cpu + mix.cpu.value, memory + mix.memory.value))
+    mixes.fold((0, 0), |(cpu, memory): (u64, u64), mix| {
+        (cpu.saturating_add(mix.cpu.value), memory.saturating_add(mix.memory.value))
+    })
 }
 
 /// `enough` if it is so much less than `given` that it is worth it.

@@ -60,8 +60,8 @@ struct End {
 impl End {
     fn take(&mut self, told: EndCount) {
         self.windows += 1;
-        self.opened += told.opened;
-        self.bytes += told.bytes.unwrap_or(0);
+        self.opened = self.opened.saturating_add(told.opened);
+        self.bytes = self.bytes.saturating_add(told.bytes.unwrap_or(0));
     }
 }
 
@@ -256,8 +256,9 @@ fn links<'a>(recent: &[&'a Joined]) -> BTreeMap<Link<'a>, Ends> {
             {
                 let Some(told) = told.filter(|told| is_any(*told)) else { continue };
                 let sum = sum.get_or_insert_default();
-                sum.opened += told.opened;
-                sum.bytes = Some(sum.bytes.unwrap_or(0) + told.bytes.unwrap_or(0));
+                sum.opened = sum.opened.saturating_add(told.opened);
+                let bytes = sum.bytes.unwrap_or(0).saturating_add(told.bytes.unwrap_or(0));
+                sum.bytes = Some(bytes);
             }
         }
         for (link, [client, server]) in here {

@@ -80,7 +80,7 @@ impl<'a> Translations<'a> {
             if let Some(reached) =
                 self.0.get_mut(&asked).filter(|_| key.direction != Direction::Inbound)
             {
-                reached.counted += flow.opened;
+                reached.counted = reached.counted.saturating_add(flow.opened);
             }
         }
     }

@@ -111,8 +111,12 @@ pub fn may_begin(plan: &Plan, situation: &Situation<'_>) -> Result<(), String> {
         return Err(format!("the aggregator itself runs on {vm}"));
     }
     situation.restraint.allows(machines(), situation.policy)?;
-    let known = |vm: &VmId| situation.inventory.machines.get(vm);
-    let labels: Vec<&BTreeSet<String>> =
-        machines().filter_map(known).map(|machine| &machine.labels).collect();
+    let mut labels: Vec<&BTreeSet<String>> = Vec::new();
+    for vm in machines() {
+        // What is not seen may bear any label.
+        let machine = situation.inventory.machines.get(vm);
+        let machine = machine.ok_or_else(|| format!("{vm} is not in the inventory now"))?;
+        labels.push(&machine.labels);
+    }
     situation.policy.may_begin(&labels, situation.now)
 }

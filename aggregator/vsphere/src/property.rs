@@ -1,6 +1,6 @@
 //! Properties of objects, page by page.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     client::{Client, Session},
@@ -18,6 +18,8 @@ pub struct Object {
     pub of: Moref,
     /// Values by path; what we may not see or what is not set is missing.
     pub properties: BTreeMap<String, Element>,
+    /// Paths of those that were refused.
+    pub refused: BTreeSet<String>,
 }
 
 impl Object {
@@ -143,5 +145,10 @@ pub(crate) fn object(told: &Element) -> Option<Object> {
     let of = told.child("obj")?.moref()?;
     let property =
         |set: &Element| Some((set.text_at("name")?.to_owned(), set.child("val")?.clone()));
-    Some(Object { of, properties: told.all("propSet").filter_map(property).collect() })
+    let refused = told.all("missingSet").filter_map(|set| set.text_at("path").map(str::to_owned));
+    Some(Object {
+        of,
+        properties: told.all("propSet").filter_map(property).collect(),
+        refused: refused.collect(),
+    })
 }

@@ -33,6 +33,8 @@ impl VsphereHypervisor {
         if let Some(clone) = source.nameless_copy(made, order).await? {
             return self.make_other(&clone, order).await;
         }
+        // That may have taken long, and its labels be others by now.
+        let source = self.the(&order.source).await?;
         source.may_touch(&order.source).await?;
         source.may_be_cloned(order)?;
         let spec = source.place_for(order).await?;

@@ -63,19 +63,40 @@ pub(super) struct Disk {
     pub(super) capacity: Option<u64>,
 }
 
-/// A device as a link; `None` if it is another.
+/// How the kinds of network cards begin.
+const CARDS: [&str; 5] = [
+    "VirtualE1000",
+    "VirtualVmxnet",
+    "VirtualPCNet32",
+    "VirtualSriovEthernetCard",
+    "VirtualEthernetCard",
+];
+
+fn is_card(device: &Element) -> bool {
+    let kind = device.kind.as_deref().unwrap_or_default();
+    CARDS.iter().any(|card| kind.starts_with(card)) || device.text_at("macAddress").is_some()
+}
+
+/// A device as a link; `None` if it is another. A card that leads nobody knows where is a link all the same:
+/// it must not be passed over when links are taken away.
 pub(super) fn link(device: &Element) -> Option<Link> {
+    if !is_card(device) {
+        return None;
+    }
     let plug = match device.child("backing") {
         Some(backing) => match backing.kind.as_deref() {
             Some("VirtualEthernetCardNetworkBackingInfo") => {
                 let network = backing.text_at("network").map(str::to_owned);
-                Plug::Standard(backing.text_at("deviceName")?.to_owned(), network)
+                let name = backing.text_at("deviceName");
+                name.map_or(Plug::Unknown, |name| Plug::Standard(name.to_owned(), network))
             }
             Some("VirtualEthernetCardDistributedVirtualPortBackingInfo") => {
-                Plug::Distributed(backing.text_at("port/portgroupKey")?.to_owned())
+                let group = backing.text_at("port/portgroupKey");
+                group.map_or(Plug::Unknown, |group| Plug::Distributed(group.to_owned()))
             }
             Some("VirtualEthernetCardOpaqueNetworkBackingInfo") => {
-                Plug::Opaque(backing.text_at("opaqueNetworkId")?.to_owned())
+                let id = backing.text_at("opaqueNetworkId");
+                id.map_or(Plug::Unknown, |id| Plug::Opaque(id.to_owned()))
             }
             _ => Plug::Unknown,
         },
@@ -83,11 +104,21 @@ pub(super) fn link(device: &Element) -> Option<Link> {
     };
     Some(Link {
         key: device.number_at("key")?,
-        mac: device.text_at("macAddress")?.to_lowercase(),
+        mac: device.text_at("macAddress").unwrap_or_default().to_lowercase(),
         plug,
         is_connected: device.is_true_at("connectable/connected"),
         starts_connected: device.is_true_at("connectable/startConnected"),
     })
+}
+
+/// Where a card is plugged in, without which port of a distributed group it was given: that one stays the
+/// other machine's.
+pub(super) fn group_of(backing: &Element) -> Element {
+    let mut group = backing.clone();
+    for port in group.children.iter_mut().filter(|child| child.name == "port") {
+        port.children.retain(|part| !["portKey", "connectionCookie"].contains(&part.name.as_str()));
+    }
+    group
 }
 
 /// A device as a disk; `None` if it is another.

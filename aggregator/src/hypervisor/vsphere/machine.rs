@@ -93,6 +93,13 @@ impl<'a> Found<'a> {
 
     /// Refuses what operators keep for themselves, by what they write there now.
     pub(super) async fn may_touch(&self, vm: &VmId) -> Result<(), HypervisorError> {
+        // What could not be read may have said no.
+        let hidden = ["config.annotation", "customValue"];
+        if let Some(hidden) = hidden.iter().find(|path| self.told.refused.contains(**path)) {
+            return Err(super::refused(format!(
+                "whether {vm} may be touched cannot be read: its {hidden} is not shown to us"
+            )));
+        }
         let attribute = self.site.label_attribute().await?;
         let written = attribute.and_then(|key| self.facts.attributes.get(&key));
         let labels = mark::labels(written.map(String::as_str), &self.facts.notes);

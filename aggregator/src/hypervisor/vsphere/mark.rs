@@ -88,7 +88,9 @@ impl Displaced {
 pub(super) fn labels(attribute: Option<&str>, notes: &str) -> BTreeSet<String> {
     let divided = |c: char| c.is_whitespace() || c == ',';
     let written = attribute.into_iter().flat_map(|text| text.split(divided));
-    let noted = notes.split(divided).filter(|word| word.starts_with(PREFIX));
+    // Within a sentence.
+    let words = notes.split(divided).map(|word| word.trim_matches(|c: char| ".;:!?()".contains(c)));
+    let noted = words.filter(|word| word.starts_with(PREFIX));
     written.chain(noted).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
@@ -124,7 +126,7 @@ mod tests {
 
     #[test]
     fn labels_stand_in_an_attribute_or_in_notes() {
-        let found = labels(Some("gold, silver"), "ask Ann; sinter:never-touch\nsinter:x");
+        let found = labels(Some("gold, silver"), "ask Ann (sinter:never-touch).\nsinter:x;");
         let expected = ["gold", "silver", "sinter:never-touch", "sinter:x"].map(str::to_owned);
         assert_eq!(found, BTreeSet::from(expected));
         assert!(may_touch(&"a".parse().unwrap(), &found).is_err());

@@ -27,14 +27,22 @@ impl VsphereHypervisor {
     ) -> Result<(), HypervisorError> {
         match self.find(vm).await? {
             Some(found) => {
-                // What we cloned is ours to stop, whatever its source's notes said.
-                if found.facts.mark().is_none() {
+                if !self.is_on_trial(&found, vm).await? {
                     found.may_touch(vm).await?;
                 }
                 found.stop(deadline).await
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether a machine is a clone that has not taken its source's place: one that has is production, and
+    /// bears the mark for good.
+    async fn is_on_trial(&self, found: &Found<'_>, vm: &VmId) -> Result<bool, HypervisorError> {
+        let Some(mark) = found.facts.mark() else { return Ok(false) };
+        let source = self.find(&mark.cloned_from).await?;
+        let displaced = |source: Found<'_>| source.displaced.is_some_and(|place| place.by == *vm);
+        Ok(source.is_some_and(|source| !displaced(source)))
     }
 }
 

@@ -5,8 +5,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use common::id::VmId;
-use tracing::info;
+use common::{id::VmId, task::Chain};
+use tracing::{info, warn};
 use vsphere_soap::{ConfigSpec, Element};
 
 use super::{
@@ -32,8 +32,9 @@ fn must_be_clone(clone: &VmId, found: &Found<'_>, source: &VmId) -> Result<(), H
 
 /// How each link of a machine is plugged in, by its MAC.
 fn plugs(found: &Found<'_>) -> BTreeMap<String, Element> {
-    let plug =
-        |device: &Element| Some((device::link(device)?.mac, device.child("backing")?.clone()));
+    let plug = |device: &Element| {
+        Some((device::link(device)?.mac, device::group_of(device.child("backing")?)))
+    };
     found.devices.iter().filter_map(plug).collect()
 }
 
@@ -62,7 +63,7 @@ impl VsphereHypervisor {
             device::plug_in(&mut device, backing.clone());
             device::connect(&mut device, true, into.facts.is_on);
             let is_up = link.starts_connected && (link.is_connected || !into.facts.is_on);
-            if !is_up || before.child("backing") != Some(backing) {
+            if !is_up || before.child("backing").map(device::group_of).as_ref() != Some(backing) {
                 spec.devices.push(device);
             }
         }
@@ -116,7 +117,10 @@ impl VsphereHypervisor {
             info!(%vm, name = found.facts.name, "machine removed");
         }
         for site in self.sites.iter() {
-            site.remove_all_empty().await?;
+            // The machine is gone; what is left is nobody's, and goes with the next one.
+            if let Err(cause) = site.remove_all_empty().await {
+                warn!(site = %site.name, cause = %Chain(&cause), "empty networks not removed");
+            }
         }
         Ok(())
     }

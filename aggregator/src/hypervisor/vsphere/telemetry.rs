@@ -90,6 +90,8 @@ pub(super) struct Ledger {
 struct Account {
     /// The last sample that was taken in, by vSphere's clock.
     last: Option<Moment>,
+    /// When that was, by our clock.
+    taken_at: Timestamp,
     /// In units of the figure, in thousandths, so that what a short sample says is not lost.
     thousandths: [Option<u128>; FIGURES.len()],
 }
@@ -248,8 +250,11 @@ impl Account {
                 }
             }
             self.last = Some(moment);
+            // By the clocks of now, once: told again a moment later, it would be a span without any use.
+            self.taken_at = clocks.to_ours(moment);
         }
-        let taken_at = clocks.to_ours(self.last?);
+        self.last?;
+        let taken_at = self.taken_at;
         let known = |number: usize| self.thousandths[number].filter(|_| !has_gap[number]);
         Some(totals(taken_at, active, known))
     }

@@ -17,15 +17,15 @@ impl Carried {
         self.starts.merge(&share.starts);
         self.detected.count(flow.opened, counted);
         let well = self.by_outcome.entry(Outcome::Ok).or_default();
-        well.opened += flow.opened;
-        well.seen += flow.opened;
+        well.opened = well.opened.saturating_add(flow.opened);
+        well.seen = well.seen.saturating_add(flow.opened);
         well.bytes = sum(well.bytes, flows::bytes(flow));
         if flow.failed > 0 {
             let failed = self.by_outcome.entry(Outcome::Failed).or_default();
-            failed.opened += flow.failed;
-            failed.seen += flow.failed;
+            failed.opened = failed.opened.saturating_add(flow.failed);
+            failed.seen = failed.seen.saturating_add(flow.failed);
         }
-        self.reset += flow.reset;
+        self.reset = self.reset.saturating_add(flow.reset);
         self.exchanges = sum(self.exchanges, flows::exchanges(flow));
         let both = [
             (&mut self.told.by_client, share.by_client),
@@ -34,7 +34,7 @@ impl Carried {
         for (so_far, more) in both {
             let Some(more) = more else { continue };
             let so_far = so_far.get_or_insert_with(|| EndCount { opened: 0, bytes: None });
-            so_far.opened += more.opened;
+            so_far.opened = so_far.opened.saturating_add(more.opened);
             so_far.bytes = sum(so_far.bytes, more.bytes);
         }
     }
