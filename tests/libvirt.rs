@@ -238,8 +238,9 @@ async fn is_isolated(kvm: &Kvm) {
     let said: Vec<&str> = says.lines().collect();
     assert_eq!(said, [CLONE, TICKET, "before", "52:54:00:63:00:01"]);
     let address = format!("{PREFIX}.11/24");
+    // It is given that by the trial's network, if it asks for one.
     kvm.lab
-        .run("g1-trial", &format!("ip addr add {address} dev eth0 && ip link set eth0 up"))
+        .run("g1-trial", &format!("ip addr replace {address} dev eth0 && ip link set eth0 up"))
         .unwrap();
     assert!(!kvm.reaches_host("g1-trial"), "it is isolated");
     assert!(kvm.reaches_host("g1"), "its source is not");
