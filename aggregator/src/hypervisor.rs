@@ -3,6 +3,7 @@
 //! Every call that changes something takes the ids it shall use, so that the same call made again
 //! after a crash finds its own work done and says so.
 
+mod sites;
 pub mod libvirt;
 pub mod namespace;
 pub mod vsphere;

@@ -12,34 +12,20 @@ use libvirt_rpc::DomainStats;
 use tracing::warn;
 
 use super::{LibvirtHypervisor, site::Site};
-use crate::hypervisor::{HypervisorError, Telemetry};
+use crate::hypervisor::{HypervisorError, Telemetry, sites};
 
 /// What a guest last said of its memory is believed for so long; the host's clock may be off.
 const FRESH: Duration = Duration::from_secs(300);
 
 impl LibvirtHypervisor {
     pub(super) async fn totals(&self) -> Result<BTreeMap<VmId, Telemetry>, HypervisorError> {
-        let asked = self.sites.iter().map(|site| async move { (site, site.totals().await) });
-        let (mut all, mut failed) = (BTreeMap::new(), None);
-        let mut has_answer = false;
-        for (site, answer) in join_all(asked).await {
-            match answer {
-                Ok(totals) => {
-                    has_answer = true;
-                    all.extend(totals);
-                }
-                Err(error) => {
-                    let cause = common::task::Chain(&error).to_string();
-                    warn!(host = site.name, cause, "host told no totals");
-                    failed = Some(error);
-                }
-            }
-        }
-        // Totals of some are better than of none: what is missing is not known, never zero.
-        match failed {
-            Some(error) if !has_answer => Err(error),
-            _ => Ok(all),
-        }
+        let asked = self.sites.iter().map(|site| async move {
+            site.totals().await.inspect_err(|error| {
+                let cause = common::task::Chain(error).to_string();
+                warn!(host = site.name, cause, "host told no totals");
+            })
+        });
+        sites::totals(join_all(asked).await)
     }
 }
 

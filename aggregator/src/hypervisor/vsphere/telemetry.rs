@@ -20,7 +20,7 @@ use tracing::warn;
 use vsphere_soap::{Client, Error, Moref, PerfQuery, Series};
 
 use super::{VsphereHypervisor, site::Site};
-use crate::hypervisor::{HypervisorError, Telemetry};
+use crate::hypervisor::{HypervisorError, Telemetry, sites};
 
 /// Machines asked about in one call.
 const BATCH: usize = 100;
@@ -98,27 +98,13 @@ struct Account {
 
 impl VsphereHypervisor {
     pub(super) async fn totals(&self) -> Result<BTreeMap<VmId, Telemetry>, HypervisorError> {
-        let asked = self.sites.iter().map(|site| async move { (site, site.totals().await) });
-        let (mut all, mut failed) = (BTreeMap::new(), None);
-        let mut has_answer = false;
-        for (site, answer) in join_all(asked).await {
-            match answer {
-                Ok(totals) => {
-                    has_answer = true;
-                    all.extend(totals);
-                }
-                Err(error) => {
-                    let cause = Chain(&error).to_string();
-                    warn!(centre = site.name, cause, "centre told no totals");
-                    failed = Some(error);
-                }
-            }
-        }
-        // Totals of some are better than of none: what is missing is not known, never zero.
-        match failed {
-            Some(error) if !has_answer => Err(error),
-            _ => Ok(all),
-        }
+        let asked = self.sites.iter().map(|site| async move {
+            site.totals().await.inspect_err(|error| {
+                let cause = Chain(error).to_string();
+                warn!(centre = site.name, cause, "centre told no totals");
+            })
+        });
+        sites::totals(join_all(asked).await)
     }
 }
 
