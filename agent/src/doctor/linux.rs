@@ -10,7 +10,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::Check;
 use crate::{
-    observe::services::{SYSTEMD_FOLDER, connect, has_systemd, systemd_services},
+    observe::services::{EnabledFiles, SYSTEMD_FOLDER, connect, has_systemd, systemd_services},
     platform::{Right, Rights, rights},
 };
 
@@ -137,7 +137,7 @@ async fn services() -> Check {
         return Check::pass(name, "it does not run this machine; services are the agent's own");
     }
     let read = match connect().await {
-        Ok(connection) => systemd_services(&connection).await,
+        Ok(connection) => systemd_services(&connection, &mut EnabledFiles::default()).await,
         Err(cause) => Err(cause),
     };
     match read {

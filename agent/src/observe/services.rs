@@ -18,7 +18,11 @@ use zbus::{
     zvariant::{DynamicType, OwnedObjectPath, OwnedValue},
 };
 
+pub use enabled::EnabledFiles;
+
 use super::population::Supervised;
+
+mod enabled;
 
 /// The folder that is there if and only if systemd is the first process.
 pub const SYSTEMD_FOLDER: &str = "/run/systemd/system";
@@ -135,12 +139,16 @@ pub async fn connect() -> Result<Connection, ServicesError> {
 }
 
 /// Reads every service unit: those that are loaded, and those that would start with the machine and are not.
+/// Keep `enabled` for the next time.
 ///
 /// # Errors
 ///
 /// If systemd refuses or does not answer in time. A unit that vanishes while it is read is left out.
-pub async fn systemd_services(connection: &Connection) -> Result<Services, ServicesError> {
-    let enabled = enabled_files(connection).await?;
+pub async fn systemd_services(
+    connection: &Connection,
+    enabled: &mut EnabledFiles,
+) -> Result<Services, ServicesError> {
+    let enabled = enabled.read(connection).await?;
     let patterns = (Vec::<&str>::new(), vec!["*.service", "*.target"]);
     let units = units(connection, "ListUnitsByPatterns", &patterns).await?;
     let is_service = |unit: &&Unit| unit.0.ends_with(".service");
@@ -157,7 +165,7 @@ pub async fn systemd_services(connection: &Connection) -> Result<Services, Servi
             Service { supervisor: Supervisor::Systemd, state, enabled, main_pid },
         );
     }
-    add_unloaded(&mut rows, &enabled);
+    add_unloaded(&mut rows, enabled);
     let failed = units_that_failed(connection).await?;
     let run_level = run_level(connection, &units).await?;
     Ok(Services { source: Source::Systemd, rows, failed, run_level })
@@ -234,13 +242,6 @@ struct Unit(
     String,
     OwnedObjectPath,
 );
-
-async fn enabled_files(connection: &Connection) -> Result<BTreeSet<String>, ServicesError> {
-    let answer = ask(connection, "ListUnitFiles", MANAGER_PATH, MANAGER, &()).await?;
-    let files: Vec<(String, String)> = answer.body().deserialize().map_err(ServicesError::Bus)?;
-    let enabled = files.into_iter().filter(|(_, state)| state.starts_with("enabled"));
-    Ok(enabled.filter_map(|(path, _)| path.rsplit('/').next().map(str::to_owned)).collect())
-}
 
 async fn main_pid(
     connection: &Connection,

@@ -11,7 +11,9 @@ use zbus::Connection;
 
 use crate::{
     config::Services as Wanted,
-    observe::services::{SYSTEMD_FOLDER, Services, connect, has_systemd, systemd_services},
+    observe::services::{
+        EnabledFiles, SYSTEMD_FOLDER, Services, connect, has_systemd, systemd_services,
+    },
 };
 
 /// How long what was read is good for.
@@ -22,14 +24,15 @@ const GOOD_FOR: Duration = Duration::from_secs(30);
 pub struct ServicesReader {
     wanted: Wanted,
     connection: Option<Connection>,
+    enabled: EnabledFiles,
     known: Option<(Instant, Services)>,
 }
 
 impl ServicesReader {
     /// One that has read nothing yet.
     #[must_use]
-    pub const fn new(wanted: Wanted) -> Self {
-        Self { wanted, connection: None, known: None }
+    pub fn new(wanted: Wanted) -> Self {
+        Self { wanted, connection: None, enabled: EnabledFiles::default(), known: None }
     }
 
     /// The services as they were at most a moment ago, or why they cannot be read.
@@ -58,7 +61,7 @@ impl ServicesReader {
         };
         let read = match connection {
             Ok(connection) => {
-                let read = systemd_services(&connection).await;
+                let read = systemd_services(&connection, &mut self.enabled).await;
                 self.connection = read.is_ok().then_some(connection);
                 read
             }

@@ -3,6 +3,11 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::SystemTime,
 };
 
 use zbus::{connection::Builder, interface, zvariant::ObjectPath};
@@ -67,7 +72,11 @@ fn unit(name: &'static str, active: &'static str, path: &'static str) -> UnitRow
     (name, "", "loaded", active, "", "", path, 0, "", root)
 }
 
-struct Manager;
+/// Counts how often it had to read its unit files.
+#[derive(Default)]
+struct Manager {
+    files_read: Arc<AtomicU32>,
+}
 
 #[interface(name = "org.freedesktop.systemd1.Manager")]
 impl Manager {
@@ -96,8 +105,8 @@ impl Manager {
         "graphical.target"
     }
 
-    #[expect(clippy::unused_self, reason = "the interface asks for it")]
     fn list_unit_files(&self) -> Vec<(&'static str, &'static str)> {
+        self.files_read.fetch_add(1, Ordering::Relaxed);
         vec![
             ("/usr/lib/systemd/system/web.service", "disabled"),
             ("/etc/systemd/system/job@.service", "enabled-runtime"),
@@ -122,12 +131,12 @@ impl WebService {
 async fn units_come_with_state_main_process_and_whether_they_start_by_themselves() {
     let Some(bus) = Bus::start() else { return };
     let systemd = bus.builder().name(SYSTEMD).unwrap();
-    let systemd = systemd.serve_at(MANAGER_PATH, Manager).unwrap();
+    let systemd = systemd.serve_at(MANAGER_PATH, Manager::default()).unwrap();
     let _systemd = systemd.serve_at(WEB_PATH, WebService).unwrap().build().await.unwrap();
     let connection = bus.builder().build().await.unwrap();
 
     let Services { rows: services, failed, run_level, .. } =
-        systemd_services(&connection).await.unwrap();
+        systemd_services(&connection, &mut EnabledFiles::default()).await.unwrap();
 
     let row = |state, enabled, main_pid| Service {
         supervisor: Supervisor::Systemd,
@@ -146,11 +155,36 @@ async fn units_come_with_state_main_process_and_whether_they_start_by_themselves
 }
 
 #[tokio::test]
+async fn unit_files_are_asked_for_again_only_when_a_folder_of_theirs_changed() {
+    let Some(bus) = Bus::start() else { return };
+    let files_read = Arc::new(AtomicU32::new(0));
+    let manager = Manager { files_read: Arc::clone(&files_read) };
+    let systemd = bus.builder().name(SYSTEMD).unwrap();
+    let _systemd = systemd.serve_at(MANAGER_PATH, manager).unwrap().build().await.unwrap();
+    let connection = bus.builder().build().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let wants = folder.path().join("multi-user.target.wants");
+    let mut enabled = EnabledFiles::of(vec![folder.path().to_owned(), "/nowhere".into()]);
+    let mut read = async || {
+        assert_eq!(enabled.read(&connection).await.unwrap().len(), 3);
+        files_read.load(Ordering::Relaxed)
+    };
+
+    assert_eq!((read().await, read().await, read().await), (1, 2, 2));
+    std::fs::create_dir(&wants).unwrap();
+    assert_eq!((read().await, read().await, read().await), (3, 4, 4));
+    // As a link that was made there would.
+    let changed = std::fs::File::open(&wants).unwrap();
+    changed.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!((read().await, read().await, read().await), (5, 6, 6));
+}
+
+#[tokio::test]
 async fn a_bus_without_systemd_is_an_error_that_says_so() {
     let Some(bus) = Bus::start() else { return };
     let connection = bus.builder().build().await.unwrap();
 
-    let error = systemd_services(&connection).await.unwrap_err();
+    let error = systemd_services(&connection, &mut EnabledFiles::default()).await.unwrap_err();
 
     assert!(error.to_string().contains("systemd could not be asked"), "{error}");
     assert!(std::error::Error::source(&error).is_some());
