@@ -211,7 +211,7 @@ pub(super) enum Standing {
     Unknown,
 }
 
-/// What is known of a process that was gone before anybody saw it.
+/// What is known of a process by its birth, should it be gone before anybody sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Kin {
     /// The nearest process above that lives, or may be known from the last look.
@@ -227,7 +227,7 @@ pub(super) struct Told {
     pub(super) ended: Vec<Ended>,
     /// Attempts that began, in order.
     pub(super) openings: Vec<Opening>,
-    /// Of processes among them that are gone, from whom they came.
+    /// Of processes among them that began lately, from whom they came.
     pub(super) kin: HashMap<u32, Kin>,
     /// Times that ends were lost because nobody fetched them soon enough.
     pub(super) ends_lost: u64,

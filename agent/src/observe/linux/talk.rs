@@ -103,14 +103,16 @@ impl Talk {
         }
     }
 
-    /// The application of a process that came after the last pass and lives.
+    /// The application of a process that came after the last pass, if it lived until all was read.
     fn stranger(&mut self, pid: u32, population: &Population, rules: &Rules) -> Option<AppName> {
         if self.read >= MAX_READ {
             return None;
         }
         let seen = processes::one(self.units, pid)?;
         self.read += 1;
-        Some(population.stranger(&seen, &processes::traits(pid, false), rules))
+        let traits = processes::traits(pid, false);
+        let is_whole = traits.unit.is_some() || processes::one(self.units, pid).is_some();
+        is_whole.then(|| population.stranger(&seen, &traits, rules))
     }
 
     /// The application of a process that is gone, as far as its ancestor says it.

@@ -1,6 +1,6 @@
 use std::{
     net::{TcpListener, TcpStream},
-    process::Command,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -120,6 +120,25 @@ fn a_program_that_is_gone_is_told_with_who_started_it() {
         assert_eq!(opening.name, "bash");
         let kin = Kin { ancestor: std::process::id(), standing: Standing::Inherited };
         assert_eq!(told.kin.get(&opening.pid), Some(&kin));
+    });
+}
+
+#[test]
+fn one_that_lives_may_be_gone_before_it_is_asked_for_more_and_is_told_with_who_started_it_too() {
+    with_tracefs(|place| {
+        let mut openings = Openings::open(&[place]).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let remote = listener.local_addr().unwrap();
+        let line = format!("exec 3<>/dev/tcp/127.0.0.1/{}; read", remote.port());
+        let mut bash = Command::new("bash");
+        let mut bash = bash.args(["-c", &line]).stdin(Stdio::piped()).spawn().unwrap();
+
+        let told = until(&mut openings, |told| count(told, remote) > 0);
+        drop(bash.stdin.take());
+        bash.wait().unwrap();
+
+        let kin = Kin { ancestor: std::process::id(), standing: Standing::Inherited };
+        assert_eq!(told.kin.get(&bash.id()), Some(&kin));
     });
 }
 

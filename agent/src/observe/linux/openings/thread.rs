@@ -21,11 +21,9 @@ pub(super) struct Network {
 pub(super) enum Thread {
     Ours {
         process: u32,
+        /// Empty if it ended meanwhile.
         name: String,
-    },
-    /// Ended meanwhile; it came from this one.
-    Known {
-        process: u32,
+        /// From whom it came, as far as that was told: one that lives may be gone before it is asked for more.
         kin: Option<Kin>,
     },
     /// Ended meanwhile, and nobody knows more of it than its line.
@@ -35,24 +33,28 @@ pub(super) enum Thread {
 
 /// Whose `thread` is, or was.
 pub(super) fn whose(network: &Network, births: &Births, thread: u32) -> Thread {
-    let found = network.thread(thread);
-    if !matches!(found, Thread::Gone) {
-        return found;
-    }
-    let lives = |above| !matches!(network.thread(above), Thread::Gone);
-    let origin = births.origin(thread, lives);
-    match origin.map(|origin| (network.thread(origin.thread), origin)) {
-        Some((Thread::Others, _)) => Thread::Others,
-        Some((Thread::Ours { process, .. }, origin)) => Thread::known(origin, process),
-        // What is gone was most likely of the first namespace, for most are.
-        _ if !network.is_first => Thread::Others,
-        // It may be known from the last look.
-        Some((_, origin)) => {
-            let above = origin.thread;
-            Thread::known(origin, above)
+    match network.thread(thread) {
+        Found::Others => Thread::Others,
+        Found::Ours { process, name } => {
+            let origin = births.origin(process, |above| network.lives(above));
+            let kin = origin.and_then(|origin| network.told(origin)).and_then(|(_, kin)| kin);
+            Thread::Ours { process, name, kin }
         }
-        None => Thread::Gone,
+        Found::Gone => match births.origin(thread, |above| network.lives(above)) {
+            Some(origin) => network.told(origin).map_or(Thread::Others, |(process, kin)| {
+                Thread::Ours { process, name: String::new(), kin }
+            }),
+            None if network.is_first => Thread::Gone,
+            None => Thread::Others,
+        },
     }
+}
+
+/// What the kernel shows of a thread.
+enum Found {
+    Ours { process: u32, name: String },
+    Gone,
+    Others,
 }
 
 impl Network {
@@ -62,12 +64,29 @@ impl Network {
         Ok(Self { own, is_first })
     }
 
-    fn thread(&self, number: u32) -> Thread {
+    fn lives(&self, thread: u32) -> bool {
+        !matches!(self.thread(thread), Found::Gone)
+    }
+
+    /// The process of an origin and its kin; `None` if it is of another namespace.
+    fn told(&self, origin: Origin) -> Option<(u32, Option<Kin>)> {
+        let above = match self.thread(origin.thread) {
+            Found::Others => return None,
+            Found::Ours { process, .. } => process,
+            // What is gone was most likely of the first namespace, for most are. It may be known from the
+            // last look.
+            Found::Gone if self.is_first => origin.thread,
+            Found::Gone => return None,
+        };
+        Some(origin.told(above))
+    }
+
+    fn thread(&self, number: u32) -> Found {
         let Ok(network) = fs::read_link(format!("/proc/{number}/ns/net")) else {
-            return Thread::Gone;
+            return Found::Gone;
         };
         if network != self.own {
-            return Thread::Others;
+            return Found::Others;
         }
         let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
         let value = |name: &str| {
@@ -75,23 +94,17 @@ impl Network {
             lines.find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default()
         };
         let process = value("Tgid:").parse().unwrap_or(number);
-        Thread::Ours { process, name: value("Name:").to_owned() }
+        Found::Ours { process, name: value("Name:").to_owned() }
     }
 }
 
 impl Thread {
-    fn known(origin: Origin, ancestor: u32) -> Self {
-        let (process, kin) = origin.told(ancestor);
-        Self::Known { process, kin }
-    }
-
     pub(super) fn tell(&self, started: Started<'_>, told: &mut Told) {
         let Started { thread, name, local, remote } = started;
         let (pid, other_name) = match self {
-            Self::Ours { process, name } => (*process, name.as_str()),
-            Self::Known { process, kin } => {
+            Self::Ours { process, name, kin } => {
                 told.kin.extend(kin.clone().map(|kin| (*process, kin)));
-                (*process, "")
+                (*process, name.as_str())
             }
             // The first thread of a process has its number; most processes have no other.
             Self::Gone => (thread, ""),
