@@ -61,8 +61,9 @@ pub(super) struct Population {
 }
 
 impl Population {
-    /// Takes one pass over the process table in. `traits_of` reads what is not known yet.
-    pub(super) fn update(&mut self, seen: Vec<Seen>, traits_of: impl Fn(u32) -> Traits) {
+    /// Takes one pass over the process table in. `traits_of` reads what is not known yet; one that ended
+    /// before that is none that was seen: it may be known by its birth, and a name without a unit is wrong.
+    pub(super) fn update(&mut self, seen: Vec<Seen>, traits_of: impl Fn(u32) -> Option<Traits>) {
         let mut former = std::mem::take(&mut self.members);
         for seen in seen {
             let pid = seen.key.pid;
@@ -73,11 +74,13 @@ impl Population {
                 }
                 Some(member) => {
                     self.moved = true;
-                    Member { traits: traits_of(pid), is_new: false, seen, ..member }
+                    let traits = traits_of(pid).unwrap_or_else(|| member.traits.clone());
+                    Member { traits, is_new: false, seen, ..member }
                 }
                 None => {
                     self.moved = true;
-                    Member::new(seen, traits_of(pid))
+                    let Some(traits) = traits_of(pid) else { continue };
+                    Member::new(seen, traits)
                 }
             };
             self.members.insert(pid, member);
@@ -348,8 +351,8 @@ mod tests {
         population.members[&pid].application.as_str()
     }
 
-    fn traits(executable: &str) -> Traits {
-        Traits { executable: Some(executable.to_owned()), ..Traits::default() }
+    fn traits(executable: &str) -> Option<Traits> {
+        Some(Traits { executable: Some(executable.to_owned()), ..Traits::default() })
     }
 
     #[test]
@@ -401,10 +404,24 @@ mod tests {
     }
 
     #[test]
+    fn one_that_ended_before_it_was_read_is_none_and_one_that_was_known_keeps_its_unit() {
+        let unit = Some("web.service".to_owned());
+        let mut population = Population::default();
+        population.update(vec![seen(10, 1, "sh")], |_| {
+            Some(Traits { unit: unit.clone(), ..Traits::default() })
+        });
+        population.update(vec![seen(10, 1, "sh"), seen(11, 10, "curl")], |_| None);
+        population.name(&Rules::default(), &[]);
+
+        assert_eq!(application(&population, 10), "web");
+        assert_eq!(population.application_of(11), None);
+    }
+
+    #[test]
     fn a_port_names_its_listener() {
         let rule = Rule { application: name("web"), executable: None, unit: None, port: Some(80) };
         let mut population = Population::default();
-        population.update(vec![seen(10, 1, "a"), seen(11, 1, "b")], |_| Traits::default());
+        population.update(vec![seen(10, 1, "a"), seen(11, 1, "b")], |_| Some(Traits::default()));
         let listener = seen(11, 1, "b").key;
         population.listen([(listener, BTreeSet::from([80]))].into());
 
@@ -418,7 +435,7 @@ mod tests {
     #[test]
     fn a_circle_of_parents_ends_the_search() {
         let mut population = Population::default();
-        population.update(vec![seen(10, 11, "a"), seen(11, 10, "b")], |_| Traits::default());
+        population.update(vec![seen(10, 11, "a"), seen(11, 10, "b")], |_| Some(Traits::default()));
         population.name(&Rules::default(), &[supervised("web", 99)]);
         assert_eq!(application(&population, 10), "a");
     }

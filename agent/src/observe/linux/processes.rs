@@ -129,14 +129,14 @@ pub(in crate::observe) fn own(units: Units) -> Option<Seen> {
     text::stat(head("/proc/self/stat", &mut buffer)?).map(|stat| units.seen(stat))
 }
 
-/// Reads what hardly changes, arguments only if they are wanted; empty if the process is gone.
-pub(in crate::observe) fn traits(pid: u32, wants_arguments: bool) -> Traits {
-    let Some(process) = open(pid) else { return Traits::default() };
+/// Reads what hardly changes, arguments only if they are wanted; `None` if it ended before all was read.
+pub(in crate::observe) fn traits(pid: u32, wants_arguments: bool) -> Option<Traits> {
+    let process = open(pid)?;
     // The owner of the folder is root's for every process that changed its user after it started,
     // so the status file is asked.
     let user = process.status().map(|status| status.ruid).or_else(|_| process.uid());
     let (unit, groups) = groups(pid).unwrap_or_default();
-    Traits {
+    let traits = Traits {
         executable: process.exe().ok().map(|path| {
             let path = path.to_string_lossy();
             path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()
@@ -145,7 +145,9 @@ pub(in crate::observe) fn traits(pid: u32, wants_arguments: bool) -> Traits {
         unit,
         groups,
         arguments: if wants_arguments { arguments_of(pid) } else { None },
-    }
+    };
+    // Of one that is gone no unit could be read; of one that has none there is nothing to read.
+    (traits.unit.is_some() || stat_of(pid).is_some()).then_some(traits)
 }
 
 /// The arguments of a process without their secrets; `None` if they may not be read.
@@ -246,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_pid_that_is_nobodys_costs_nothing() {
-        assert_eq!(traits(u32::MAX, true), Traits::default());
+        assert_eq!(traits(u32::MAX, true), None);
         assert_eq!(moved(u32::MAX), None);
         assert!(sockets_of(u32::MAX).is_err());
     }

@@ -110,9 +110,7 @@ impl Talk {
         }
         let seen = processes::one(self.units, pid)?;
         self.read += 1;
-        let traits = processes::traits(pid, false);
-        let is_whole = traits.unit.is_some() || processes::one(self.units, pid).is_some();
-        is_whole.then(|| population.stranger(&seen, &traits, rules))
+        Some(population.stranger(&seen, &processes::traits(pid, false)?, rules))
     }
 
     /// The application of a process that is gone, as far as its ancestor says it.
@@ -136,7 +134,7 @@ impl Talk {
             let room = self.read < MAX_READ;
             let seen = processes::one(self.units, kin.ancestor).filter(|_| room)?;
             self.read += 1;
-            Some((seen, processes::traits(kin.ancestor, false)))
+            Some((seen, processes::traits(kin.ancestor, false)?))
         })?;
         // One that goes by the same name most likely runs the same file.
         let executable = traits.executable.filter(|_| ancestor.name == name);
