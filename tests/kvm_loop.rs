@@ -27,11 +27,13 @@ use serde_json::Value;
 
 /// Windows that an emulated guest fills, thresholds that it can hold. What a guest says of its CPU and
 /// what its emulator takes differ by far more than a real machine's would.
-const POLICY: [&str; 15] = [
-    "window_seconds=15",
-    "sample_period_ms=2000",
+const POLICY: [&str; 17] = [
+    "window_seconds=20",
+    "sample_period_ms=3000",
     "windows_needed=2",
-    "coverage_minimum=0.6",
+    "coverage_minimum=0.5",
+    "headroom=0.15",
+    "housekeeping_cpu_share=0.2",
     "trust_tolerance=100",
     "trial_seconds=15",
     "trial_latency_ms=5000",

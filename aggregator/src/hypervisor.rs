@@ -246,6 +246,9 @@ pub struct ProbeResult {
     pub attempts: u64,
     /// Requests answered as they should be.
     pub successes: u64,
+    /// The others, by what was wrong with them.
+    #[serde(default)]
+    pub failures: BTreeMap<String, u64>,
     /// Median time to answer, in microseconds; `None` without a success.
     pub median_us: Option<u64>,
     /// 95th percentile of the time to answer, in microseconds; `None` without a success.

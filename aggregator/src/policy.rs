@@ -70,6 +70,9 @@ pub struct Policy {
     pub communicates_per_second: f64,
     /// Rate per second below which an application counts as unused.
     pub unused_per_second: f64,
+    /// Share of its CPU that what is not of a machine's mix may use and still be the housekeeping every
+    /// guest has; above it, it is work, and the machine is not retired.
+    pub housekeeping_cpu_share: f64,
     /// Share of every resource that stays free at peak.
     pub headroom: f64,
     /// Margin over the observed peak when an allocation is lowered.
@@ -154,6 +157,7 @@ impl Default for Policy {
             active_cpu_share: 0.001,
             communicates_per_second: 0.01,
             unused_per_second: 0.001,
+            housekeeping_cpu_share: 0.01,
             headroom: 0.30,
             shrink_margin: 0.20,
             shrink_minimum: 0.25,

@@ -234,6 +234,7 @@ impl Hypervisor for SimHypervisor {
                 target: target.clone(),
                 attempts,
                 successes,
+                failures: std::collections::BTreeMap::new(),
                 median_us: time_us,
                 p95_us: time_us,
             };

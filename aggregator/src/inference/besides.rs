@@ -7,15 +7,15 @@ use super::{
     measured::Measured,
     opportunities::{Calls, free_share},
 };
-use crate::catalogue::AGENT;
-
-/// Share of its CPU above which applications that are not of the mix are taken for work, not for
-/// the housekeeping every guest has.
-const HOUSEKEEPING: f64 = 0.01;
+use crate::{catalogue::AGENT, policy::Policy};
 
 /// What works on it, as part of a sentence; `None` if nothing does. Talk with infrastructure is
 /// housekeeping: every guest asks for names and the time.
-pub(super) fn besides(machine: &Measured<'_>, calls: &Calls<'_>) -> Option<String> {
+pub(super) fn besides(
+    machine: &Measured<'_>,
+    calls: &Calls<'_>,
+    policy: &Policy,
+) -> Option<String> {
     let mix = machine.mix()?;
     let is_other =
         |name: &AppName| name.as_str() != AGENT && !mix.applications.0.contains_key(name);
@@ -38,6 +38,6 @@ pub(super) fn besides(machine: &Measured<'_>, calls: &Calls<'_>) -> Option<Strin
     let others = needs.iter().filter(|(name, _)| is_other(name));
     let used = others.map(|(_, need)| need.cpu_mean.0).sum();
     let given = machine.present.allocation.cpu.unwrap_or(Millicores(1000));
-    (1.0 - free_share(used, given.0) > HOUSEKEEPING)
+    (1.0 - free_share(used, given.0) > policy.housekeeping_cpu_share)
         .then(|| format!("applications that are not of the mix use {}", Millicores(used)))
 }

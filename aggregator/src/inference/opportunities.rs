@@ -59,7 +59,7 @@ impl Chances {
 }
 
 pub(super) fn chances(machine: &Measured<'_>, calls: &Calls<'_>, context: &Context<'_>) -> Chances {
-    let besides = besides(machine, calls);
+    let besides = besides(machine, calls, context.policy);
     let mut chances = Chances { besides, ..Chances::default() };
     match mix_up(machine, context.policy) {
         Ok(opportunity) => chances.found.push(opportunity),

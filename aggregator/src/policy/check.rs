@@ -12,6 +12,7 @@ impl Policy {
         let shares = [
             ("coverage_minimum", self.coverage_minimum),
             ("active_cpu_share", self.active_cpu_share),
+            ("housekeeping_cpu_share", self.housekeeping_cpu_share),
             ("headroom", self.headroom),
             ("shrink_minimum", self.shrink_minimum),
             ("shared_infrastructure_share", self.shared_infrastructure_share),

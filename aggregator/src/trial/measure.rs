@@ -37,7 +37,7 @@ impl Seen<'_> {
     pub(super) fn judge(&self, policy: &Policy) -> Judgement {
         let mut measurements = Vec::new();
         let mut notes = Vec::new();
-        self.answers(policy, &mut measurements);
+        self.answers(policy, &mut measurements, &mut notes);
         self.applications(&mut measurements, &mut notes);
         self.use_of_what_is_given(policy, &mut measurements);
         self.never_more_than_before(&mut measurements);
@@ -63,7 +63,7 @@ impl Seen<'_> {
         each.collect()
     }
 
-    fn answers(&self, policy: &Policy, into: &mut Vec<Measurement>) {
+    fn answers(&self, policy: &Policy, into: &mut Vec<Measurement>, notes: &mut Vec<String>) {
         for target in &self.asked.targets {
             let result = self.results.iter().find(|result| result.target == *target);
             let asked = result.filter(|result| result.attempts > 0);
@@ -76,6 +76,9 @@ impl Seen<'_> {
                 threshold: format!("at least {}", shown(least)),
                 passed: share.is_some_and(|share| share >= least),
             });
+            for (what, count) in asked.into_iter().flat_map(|asked| &asked.failures) {
+                notes.push(format!("{}: {count} requests {what}", target.address));
+            }
             let p95 = asked.and_then(|asked| asked.p95_us).map(|p95| ratio(p95, 1000));
             let most = ratio(policy.trial_latency_ms, 1);
             // Without a success there is no time to speak of; the share above has failed by then.

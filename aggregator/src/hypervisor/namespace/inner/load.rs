@@ -2,6 +2,7 @@
 //! answered, so that a slow machine is not spared.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read, Write},
     net::TcpStream,
     sync::{
@@ -26,17 +27,23 @@ const MOST_PER_SECOND: f64 = 2_000.0;
 /// Most bytes of an answer that are read.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Number of requests in a time; one even if none is due, so that something is known.
-fn requests(rate: f64, duration: Duration) -> u64 {
-    let count = (rate * duration.as_secs_f64()).floor().max(1.0);
+/// Fewest requests: one alone would condemn a machine for one lost packet.
+const FEWEST: u64 = 5;
+
+/// Number of requests in a time, and the time between two. A few even if hardly any is due, so that
+/// something is known.
+fn pace(rate: f64, duration: Duration) -> (u64, Duration) {
+    let due = (rate * duration.as_secs_f64()).floor();
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "at least one, at most the highest rate times an hour"
+        reason = "not negative, at most the highest rate times an hour"
     )]
-    {
-        count as u64
+    let due = due as u64;
+    if due < FEWEST {
+        return (FEWEST, duration / 5);
     }
+    (due, Duration::from_secs_f64(1.0 / rate))
 }
 
 fn rate(target: &ProbeTarget) -> f64 {
@@ -47,35 +54,28 @@ fn rate(target: &ProbeTarget) -> f64 {
     }
 }
 
-/// When a request is due.
-fn due(request: u64, rate: f64) -> Duration {
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 requests")]
-    let request = request as f64;
-    if rate > 0.0 { Duration::from_secs_f64(request / rate) } else { Duration::ZERO }
-}
-
 /// Puts load on a target and tells what it answered.
 pub(super) fn put(target: &ProbeTarget, begun: Instant, duration: Duration) -> ProbeResult {
-    let rate = rate(target);
-    let requests = requests(rate, duration);
+    let (requests, apart) = pace(rate(target), duration);
     let next = AtomicU64::new(0);
-    let times = Mutex::new(Vec::new());
+    let answers = Mutex::new(Answers::default());
     let work = || loop {
         let request = next.fetch_add(1, Ordering::Relaxed);
         if request >= requests {
             return;
         }
-        let due = due(request, rate);
+        let due = apart.mul_f64(as_float(request));
         // All workers are held up: what is not asked in time is asked late, but not for ever.
         if begun.elapsed() > duration + TIMEOUT {
             return;
         }
         thread::sleep(due.saturating_sub(begun.elapsed()));
         let asked = Instant::now();
-        if ask(target).is_ok()
-            && let Ok(mut times) = times.lock()
-        {
-            times.push(u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX));
+        let answer = ask(target);
+        let Ok(mut answers) = answers.lock() else { return };
+        match answer {
+            Ok(()) => answers.times.push(micros(asked.elapsed())),
+            Err(cause) => *answers.failures.entry(told(&cause)).or_default() += 1,
         }
     };
     thread::scope(|scope| {
@@ -83,19 +83,53 @@ pub(super) fn put(target: &ProbeTarget, begun: Instant, duration: Duration) -> P
             scope.spawn(work);
         }
     });
-    // What was not even asked, since nothing was answered, has failed as well.
-    result(target, requests, times.into_inner().unwrap_or_default())
+    result(target, requests, answers.into_inner().unwrap_or_default())
 }
 
-fn result(target: &ProbeTarget, attempts: u64, mut times: Vec<u64>) -> ProbeResult {
+/// What came of the requests.
+#[derive(Debug, Default)]
+struct Answers {
+    times: Vec<u64>,
+    failures: BTreeMap<String, u64>,
+}
+
+fn result(target: &ProbeTarget, attempts: u64, answers: Answers) -> ProbeResult {
+    let Answers { mut times, mut failures } = answers;
     times.sort_unstable();
+    let successes = u64::try_from(times.len()).unwrap_or(u64::MAX);
+    // What was not even asked, since nothing was answered, has failed as well.
+    let unasked = attempts.saturating_sub(successes + failures.values().sum::<u64>());
+    if unasked > 0 {
+        failures.insert("not asked for want of earlier answers".to_owned(), unasked);
+    }
     ProbeResult {
         target: target.clone(),
         attempts,
-        successes: u64::try_from(times.len()).unwrap_or(u64::MAX),
+        successes,
+        failures,
         median_us: at_percent(&times, 50),
         p95_us: at_percent(&times, 95),
     }
+}
+
+/// Few kinds of words, so that they can be counted.
+fn told(cause: &io::Error) -> String {
+    match cause.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+            format!("without an answer in {} s", TIMEOUT.as_secs())
+        }
+        io::ErrorKind::InvalidData => "answered with no 2xx".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52 requests")]
+const fn as_float(count: u64) -> f64 {
+    count as f64
 }
 
 /// The smallest value that so many percent do not exceed.
@@ -165,6 +199,7 @@ mod tests {
 
         assert_eq!((result.attempts, result.successes), (5, 0));
         assert_eq!((result.median_us, result.p95_us), (None, None));
+        assert_eq!(result.failures, BTreeMap::from([("connection refused".to_owned(), 5)]));
     }
 
     #[test]
@@ -200,10 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_is_no_number_asks_once() {
-        for strange in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
+    fn where_hardly_any_request_is_due_a_few_are_spread_over_the_time() {
+        let whole = Duration::from_secs(20);
+        for strange in [f64::NAN, f64::INFINITY, -1.0, 0.0, 0.2] {
             let target = ProbeTarget { rate_per_second: strange, ..target(ProbeKind::TcpConnect) };
-            assert_eq!(requests(rate(&target), Duration::from_secs(5)), 1);
+            assert_eq!(pace(rate(&target), whole), (5, Duration::from_secs(4)), "{strange}");
         }
+        assert_eq!(pace(0.5, whole), (10, Duration::from_secs(2)));
     }
 }
