@@ -33,6 +33,7 @@ mod history;
 mod intake;
 mod page;
 mod plans;
+mod pushes;
 mod refusal;
 mod settings;
 mod show;
@@ -88,6 +89,7 @@ struct Inner {
     /// Changes are made one after the other: whether a request was answered before is read before
     /// it is done.
     turn: Mutex<()>,
+    pushes: pushes::Pushes,
 }
 
 impl std::fmt::Debug for Admin {
@@ -108,7 +110,7 @@ impl Admin {
     /// The services over `setup`.
     #[must_use]
     pub fn new(setup: AdminSetup) -> Self {
-        Self(Arc::new(Inner { setup, turn: Mutex::new(()) }))
+        Self(Arc::new(Inner { setup, turn: Mutex::new(()), pushes: pushes::Pushes::default() }))
     }
 
     /// All services of the operators' port, with health and reflection.

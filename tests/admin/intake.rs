@@ -59,6 +59,11 @@ async fn who_decides_on_plans_hands_in_no_evidence() {
     let by_operator = push(&python, &world, "operator", "filer").await;
     assert_eq!(by_operator.code, 1);
     assert!(by_operator.err.contains("this rpc is for collectors"), "{by_operator:?}");
+    let not_its = push(&python, &world, "collector", "vault").await;
+    assert_eq!(not_its.code, 1);
+    assert!(not_its.err.contains("vault is told of by others"), "{not_its:?}");
+    let log = world.ctl_as("admin", &["audit", "-o", "json"]).await.out;
+    assert!(log.contains("storage push refused") && !log.contains("\"storage push\""), "{log}");
     let elsewhere = push(&python, &world, "collector", "nowhere").await;
     assert_eq!(elsewhere.code, 1);
     assert!(elsewhere.err.contains("NOT_FOUND"), "{elsewhere:?}");

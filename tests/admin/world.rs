@@ -402,11 +402,17 @@ impl World {
         }
         let filer =
             PushedArray::new("filer".to_owned(), Duration::from_secs(300), Arc::new(SystemClock));
+        let vault =
+            PushedArray::new("vault".to_owned(), Duration::from_secs(300), Arc::new(SystemClock));
+        let vault = vault.only_by(["vault-1".to_owned()].into());
         let setup = ServiceSetup {
             home,
             hypervisor: Arc::new(Told),
             arrays: Vec::new(),
-            pushed: Arc::new([("filer".to_owned(), Arc::new(filer))].into()),
+            pushed: Arc::new(
+                [("filer".to_owned(), Arc::new(filer)), ("vault".to_owned(), Arc::new(vault))]
+                    .into(),
+            ),
             defaults: Settings::default(),
             agents: vec![socket()],
             admin: vec![admin],

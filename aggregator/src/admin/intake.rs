@@ -7,16 +7,20 @@ use common::{
     units::Bytes,
     wire::admin::v1::{self, telemetry_intake_service_server::TelemetryIntakeService},
 };
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tracing::debug;
 
 use super::{
     Admin,
     change::actor,
-    refusal::{bad_field, missing},
+    refusal::{self, bad_field, missing},
     show,
 };
-use crate::storage::{Device, Holder, Told, Totals};
+use crate::{
+    access,
+    repository::Logged,
+    storage::{Device, Holder, Told, Totals},
+};
 
 /// Devices of one array: as many as its push has room for.
 const MOST_DEVICES: usize = 10_000;
@@ -36,21 +40,46 @@ impl TelemetryIntakeService for Admin {
         request: Request<v1::PushStorageRequest>,
     ) -> Result<Response<v1::PushStorageResponse>, Status> {
         let by = actor(&request)?;
-        let v1::PushStorageRequest { array, devices, totals } = request.into_inner();
+        let push = request.into_inner();
+        let array = self.pushed.get_key_value(&push.array).map(|(name, _)| name.clone());
+        let outcome = self.take_push(&by, push);
+        let at = self.clock.now();
+        let note = self.0.pushes.note(&by, array.as_deref(), at, &outcome);
+        if let Some((action, detail)) = note {
+            let (action, subject) = (action.to_owned(), array.unwrap_or_else(|| "storage".into()));
+            let logged = Logged { at, actor: by, action, subject, detail };
+            self.repository.log(logged).await.map_err(refusal::repository)?;
+        }
+        outcome.map(Response::new)
+    }
+}
+
+impl Admin {
+    /// Takes a push in, whole or not at all.
+    fn take_push(
+        &self,
+        by: &str,
+        push: v1::PushStorageRequest,
+    ) -> Result<v1::PushStorageResponse, Status> {
+        let v1::PushStorageRequest { array, devices, totals } = push;
         let Some(pushed) = self.pushed.get(&array) else {
             let named: String = array.chars().take(LONGEST_TEXT).collect();
             return Err(missing("[[storage]] of kind \"pushed\" named", &named, "storage"));
         };
+        if !pushed.is_told_of_by(by) {
+            let told = format!("{array} is told of by others; its collectors name who they are");
+            return Err(access::refused(Code::PermissionDenied, "NOT_ITS_COLLECTOR", told));
+        }
         let devices = checked_devices(&array, devices)?;
         let totals = checked_totals(&devices, totals)?;
         let (of, counted) = (devices.len(), totals.len());
         let at = Arc::clone(pushed).take(devices, totals);
         debug!(%array, by, devices = of, totals = counted, "push taken in");
         let away_after = u32::try_from(pushed.away_after().as_secs()).unwrap_or(u32::MAX);
-        Ok(Response::new(v1::PushStorageResponse {
+        Ok(v1::PushStorageResponse {
             taken_in_unix_ms: show::moment(at),
             away_after_seconds: away_after,
-        }))
+        })
     }
 }
 

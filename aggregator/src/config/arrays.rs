@@ -16,6 +16,7 @@
 //! name = "filer"
 //! kind = "pushed"
 //! away_after_seconds = 300
+//! collectors = ["filer-1"]           # who may tell of it; every collector if not given
 //! ```
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
@@ -27,6 +28,8 @@ use crate::vendor::{Address, Trust};
 /// Where Debian puts it.
 const TGTADM: &str = "/usr/sbin/tgtadm";
 
+/// The kind of an array that is told of.
+const PUSHED: &str = "pushed";
 /// Collectors commonly look every minute; a few of their looks may fail.
 const AWAY_AFTER_SECONDS: u32 = 300;
 /// A sampling window's shortest, and a day: beyond it what was said is no figure of now.
@@ -57,6 +60,8 @@ pub enum ArrayKind {
     Pushed {
         /// How long after a push it counts as away.
         away_after: Duration,
+        /// Names of the collectors that may tell of it; `None` for every one.
+        collectors: Option<BTreeSet<String>>,
     },
 }
 
@@ -72,6 +77,7 @@ pub(super) struct Written {
     program: Option<PathBuf>,
     socket: Option<PathBuf>,
     away_after_seconds: Option<u32>,
+    collectors: Option<BTreeSet<String>>,
 }
 
 /// A field, the value that was written, and what may be.
@@ -85,11 +91,15 @@ pub(super) fn checked(written: Vec<Written>) -> Result<Vec<ArrayConfig>, Bad> {
         if array.name.is_empty() || !is_new {
             return Err(("storage.name", array.name, "write a name that no other array has"));
         }
+        if let Some(collectors) = array.collectors.as_ref().filter(|_| array.kind != PUSHED) {
+            let remedy = "leave it out: an array only of kind \"pushed\" has collectors";
+            return Err(("storage.collectors", format!("{collectors:?}"), remedy));
+        }
         let name = array.name.clone();
         let kind = match array.kind.as_str() {
             "swordfish" => ArrayKind::Swordfish(address(array)?),
             "iscsi-target" => target(array)?,
-            "pushed" => pushed(&array)?,
+            PUSHED => pushed(&array)?,
             other => {
                 let remedy = "write \"swordfish\", \"iscsi-target\" or \"pushed\"";
                 return Err(("storage.kind", other.to_owned(), remedy));
@@ -154,7 +164,12 @@ fn pushed(array: &Written) -> Result<ArrayKind, Bad> {
     if !AWAY_AFTER_RANGE.contains(&seconds) {
         return Err(("storage.away_after_seconds", seconds.to_string(), "write 10 to 86400"));
     }
-    Ok(ArrayKind::Pushed { away_after: Duration::from_secs(u64::from(seconds)) })
+    let collectors = array.collectors.clone();
+    if collectors.as_ref().is_some_and(|names| names.is_empty() || names.contains("")) {
+        let remedy = "write the names of its collectors, or leave it out to let every one";
+        return Err(("storage.collectors", format!("{collectors:?}"), remedy));
+    }
+    Ok(ArrayKind::Pushed { away_after: Duration::from_secs(u64::from(seconds)), collectors })
 }
 
 pub(super) fn absolute(field: &'static str, path: PathBuf) -> Result<PathBuf, Bad> {
@@ -206,6 +221,10 @@ mod tests {
         assert_eq!(told, "storage.program is tgtadm; write a path from /");
         let told = refused("name = 'a'\nkind = 'pushed'\naway_after_seconds = 5");
         assert_eq!(told, "storage.away_after_seconds is 5; write 10 to 86400");
+        let told = refused("name = 'a'\nkind = 'pushed'\ncollectors = []");
+        assert!(told.ends_with("or leave it out to let every one"), "{told}");
+        let told = refused("name = 'a'\nkind = 'iscsi-target'\ncollectors = ['c']");
+        assert!(told.ends_with("only of kind \"pushed\" has collectors"), "{told}");
         let twice = "name = 'a'\nkind = 'iscsi-target'";
         let told = refused(&format!("{twice}\n[[storage]]\n{twice}"));
         assert!(told.starts_with("storage.name is a"), "{told}");

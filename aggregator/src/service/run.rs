@@ -124,9 +124,13 @@ fn arrays_of(config: &Config) -> Result<Vec<Arc<dyn StorageArray>>, ServiceError
 
 /// The arrays that are not asked but told of.
 fn pushed_of(config: &Config, clock: &Arc<dyn Clock>) -> PushedArrays {
-    let pushed = config.storage.iter().filter_map(|array| match array.kind {
-        ArrayKind::Pushed { away_after } => {
-            let told_of = PushedArray::new(array.name.clone(), away_after, Arc::clone(clock));
+    let pushed = config.storage.iter().filter_map(|array| match &array.kind {
+        ArrayKind::Pushed { away_after, collectors } => {
+            let told_of = PushedArray::new(array.name.clone(), *away_after, Arc::clone(clock));
+            let told_of = match collectors {
+                Some(collectors) => told_of.only_by(collectors.clone()),
+                None => told_of,
+            };
             Some((array.name.clone(), Arc::new(told_of)))
         }
         ArrayKind::Swordfish(_) | ArrayKind::IscsiTarget { .. } => None,

@@ -4,7 +4,7 @@
 //! away, like one that does not answer. A push is whole; the one before it is forgotten.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -25,6 +25,8 @@ struct Push {
 pub struct PushedArray {
     name: String,
     away_after: Duration,
+    /// Who may tell of it; `None` for every collector.
+    collectors: Option<BTreeSet<String>>,
     clock: Arc<dyn Clock>,
     last: Mutex<Option<Push>>,
 }
@@ -39,7 +41,20 @@ impl PushedArray {
     /// An array of which nothing was told yet.
     #[must_use]
     pub fn new(name: String, away_after: Duration, clock: Arc<dyn Clock>) -> Self {
-        Self { name, away_after, clock, last: Mutex::new(None) }
+        Self { name, away_after, collectors: None, clock, last: Mutex::new(None) }
+    }
+
+    /// Which only these collectors may tell of.
+    #[must_use]
+    pub fn only_by(mut self, collectors: BTreeSet<String>) -> Self {
+        self.collectors = Some(collectors);
+        self
+    }
+
+    /// Whether a collector may tell of it.
+    #[must_use]
+    pub fn is_told_of_by(&self, collector: &str) -> bool {
+        self.collectors.as_ref().is_none_or(|collectors| collectors.contains(collector))
     }
 
     /// Takes in what it keeps and has counted. The time of receipt is that of the totals, whatever
@@ -118,6 +133,17 @@ mod tests {
     }
 
     const FIVE_MINUTES: Duration = Duration::from_secs(300);
+
+    #[test]
+    fn an_array_is_told_of_by_its_own_collectors_alone() {
+        let clock: Arc<dyn Clock> = Arc::new(Turned::default());
+        let array = PushedArray::new("filer".to_owned(), FIVE_MINUTES, clock);
+        assert!(array.is_told_of_by("anybody"));
+
+        let array = array.only_by(BTreeSet::from(["filer-1".to_owned()]));
+
+        assert!(array.is_told_of_by("filer-1") && !array.is_told_of_by("filer-10"));
+    }
 
     #[tokio::test]
     async fn what_was_handed_in_is_said_until_it_is_too_old() {
