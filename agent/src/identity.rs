@@ -69,11 +69,28 @@ impl Machine {
     ///
     /// [`IdentityError::NoUuid`] if there is none.
     pub fn read(dmi: &Path) -> Result<Self, IdentityError> {
-        let uuid = line(&dmi.join("product_uuid")).map(|uuid| uuid.to_lowercase());
+        let serial = line(&dmi.join("product_serial"));
+        let told = || line(&dmi.join("product_uuid")).map(|uuid| uuid.to_lowercase());
+        let in_serial = serial.as_deref().and_then(uuid_of_vmware);
+        // Such a serial is no ticket.
+        let serial = serial.filter(|_| in_serial.is_none());
+        let uuid = in_serial.or_else(told);
         let uuid = uuid.and_then(|uuid| uuid.parse().ok());
         let uuid = uuid.ok_or_else(|| IdentityError::NoUuid(dmi.join("product_uuid")))?;
-        Ok(Self { uuid, serial: line(&dmi.join("product_serial")) })
+        Ok(Self { uuid, serial })
     }
+}
+
+/// The uuid in the serial of a virtual machine of VMware's, such as `VMware-42 1f 0a ...-9c 3d ...`.
+/// Its first three parts stand there as vSphere itself writes them; as SMBIOS uuid the kernel of a
+/// machine of newer virtual hardware tells them with their bytes the other way round.
+fn uuid_of_vmware(serial: &str) -> Option<String> {
+    let told = serial.strip_prefix("VMware-")?;
+    let digits: String = told.chars().filter(|c| !matches!(c, ' ' | '-')).collect();
+    let is_uuid = digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let part = |from: usize, to: usize| digits.get(from..to);
+    let parts = [part(0, 8)?, part(8, 12)?, part(12, 16)?, part(16, 20)?, part(20, 32)?];
+    is_uuid.then(|| parts.join("-").to_lowercase())
 }
 
 /// The one line of a small file; `None` if it has none.

@@ -91,6 +91,23 @@ fn a_damaged_identity_is_none() {
 }
 
 #[test]
+fn a_machine_of_vmwares_has_the_uuid_of_its_serial_whose_bytes_nobody_turned() {
+    let place = Place::new();
+    place.is_machine("3C4D1F42-0B2A-1F5A-9C3D-123456789ABC");
+    let serial = |text: &str| {
+        fs::write(place.folder.path().join("product_serial"), format!("{text}\n")).unwrap();
+        Machine::read(place.folder.path()).unwrap().uuid.to_string()
+    };
+
+    let turned = "3c4d1f42-0b2a-1f5a-9c3d-123456789abc";
+    let right = serial("VMware-42 1f 4d 3c 2a 0b 5a 1f-9c 3d 12 34 56 78 9a bc");
+    assert_eq!(right, "421f4d3c-2a0b-5a1f-9c3d-123456789abc");
+    for other in ["VMware-42 1f", "VMware-é", "ticket-of-a-trial", "VMware-"] {
+        assert_eq!(serial(other), turned, "{other}");
+    }
+}
+
+#[test]
 fn a_machine_without_a_uuid_has_no_identity() {
     let place = Place::new();
     place.is_machine("");
