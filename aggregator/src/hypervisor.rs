@@ -24,6 +24,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+/// What operators write on a machine that no plan may touch.
+pub const NEVER_TOUCH: &str = "sinter:never-touch";
+
 /// What can go wrong at this adapter.
 #[derive(Debug, Error)]
 pub enum HypervisorError {
@@ -253,6 +256,19 @@ pub struct ProbeResult {
     pub median_us: Option<u64>,
     /// 95th percentile of the time to answer, in microseconds; `None` without a success.
     pub p95_us: Option<u64>,
+}
+
+/// Why a machine is none of our business, by the labels it bears now.
+fn why_not_touch(vm: &VmId, labels: &BTreeSet<String>) -> Option<String> {
+    labels.contains(NEVER_TOUCH).then(|| format!("{vm} is labelled {NEVER_TOUCH}"))
+}
+
+/// Refuses what operators keep for themselves.
+fn may_touch(vm: &VmId, labels: &BTreeSet<String>) -> Result<(), HypervisorError> {
+    match why_not_touch(vm, labels) {
+        Some(reason) => Err(HypervisorError::Refused { reason }),
+        None => Ok(()),
+    }
 }
 
 /// Orchestrates one vendor's hosts. Every verb may be called twice: finding the work done is success.

@@ -37,13 +37,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use common::id::VmId;
 use futures::future::join_all;
-use libvirt_rpc::{Address, Credentials, Domain, Event, xml::XmlError};
+use libvirt_rpc::{Address, Credentials, Domain, Event, XmlKind, xml::XmlError};
 use tokio::{sync::broadcast::error::RecvError, task::JoinSet};
 use tracing::warn;
 use uuid::Uuid;
 
 use self::site::Site;
-use super::HypervisorError;
+use super::{HypervisorError, may_touch};
 
 /// One host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +127,18 @@ impl LibvirtHypervisor {
     /// As [`Self::find`], for what cannot be done to a machine that is not there.
     async fn the(&self, vm: &VmId) -> Result<Found<'_>, HypervisorError> {
         self.find(vm).await?.ok_or_else(|| refused(format!("there is no machine {vm}")))
+    }
+}
+
+impl Found<'_> {
+    /// Refuses what operators keep for themselves, by what they write there now: to the machine that
+    /// runs, or to what it will be.
+    async fn may_touch(&self, vm: &VmId) -> Result<(), HypervisorError> {
+        for kind in [XmlKind::Present, XmlKind::Inactive] {
+            let told = self.site.describe(&self.domain, kind).await?;
+            may_touch(vm, &tag::labels(&told))?;
+        }
+        Ok(())
     }
 }
 

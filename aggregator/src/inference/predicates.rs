@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use common::{clock::Timestamp, id::VmId, units::Millicores};
 
 use super::{Claim, Context, measured::Measured};
+pub(crate) use crate::hypervisor::NEVER_TOUCH;
 use crate::{catalogue::AGENT, hypervisor::Power, join::JoinedMachine};
 
-/// Label by which an operator says at the vendor's that a machine is none of our business.
-pub(crate) const NEVER_TOUCH: &str = "sinter:never-touch";
 /// Bytes written per second above which a machine is active however little CPU it uses.
 const ACTIVE_WRITES: f64 = 4096.0;
 

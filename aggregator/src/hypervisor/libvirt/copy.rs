@@ -25,7 +25,9 @@ impl LibvirtHypervisor {
             let told = site.describe(&domain, XmlKind::Inactive).await?;
             return is_it(&Tag::of(&told), &domain.name, order);
         }
-        let Found { site, domain } = self.the(&order.source).await?;
+        let found = self.the(&order.source).await?;
+        found.may_touch(&order.source).await?;
+        let Found { site, domain } = found;
         let host = site.host_id().await?;
         if order.host != host {
             let reason = format!("{} is on host {host}, not on {}", order.source, order.host);

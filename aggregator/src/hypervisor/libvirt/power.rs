@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use common::id::VmId;
-use libvirt_rpc::{Domain, DomainState, Error, code};
+use libvirt_rpc::{Domain, DomainState, Error, XmlKind, code};
 use tokio::time::{self, Instant};
 use tracing::{info, warn};
 
-use super::{Found, LibvirtHypervisor, site::Site};
+use super::{Found, LibvirtHypervisor, site::Site, tag::Tag};
 use crate::hypervisor::HypervisorError;
 
 /// How often it is looked whether a machine is off.
@@ -27,8 +27,23 @@ impl LibvirtHypervisor {
         deadline: Duration,
     ) -> Result<(), HypervisorError> {
         match self.find(vm).await? {
-            Some(Found { site, domain }) => site.stop(&domain, deadline).await,
+            Some(found) => {
+                if !self.is_on_trial(&found, vm).await? {
+                    found.may_touch(vm).await?;
+                }
+                found.site.stop(&found.domain, deadline).await
+            }
             None => Ok(()),
+        }
+    }
+
+    /// Whether a machine is a clone that has not taken its source's place: one that has is production,
+    /// and bears the mark for good.
+    async fn is_on_trial(&self, found: &Found<'_>, vm: &VmId) -> Result<bool, HypervisorError> {
+        let told = found.site.describe(&found.domain, XmlKind::Inactive).await?;
+        match Tag::of(&told).cloned_from {
+            Some(source) => Ok(!self.serves_for(&source, vm).await?),
+            None => Ok(false),
         }
     }
 }

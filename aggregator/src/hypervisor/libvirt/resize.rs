@@ -25,7 +25,9 @@ impl LibvirtHypervisor {
         vm: &VmId,
         allocation: &Allocation,
     ) -> Result<(), HypervisorError> {
-        let Found { site, domain } = self.the(vm).await?;
+        let found = self.the(vm).await?;
+        found.may_touch(vm).await?;
+        let Found { site, domain } = found;
         if let Some(storage) = allocation.storage {
             self.is_storage(vm, storage).await?;
         }

@@ -48,6 +48,10 @@ impl LibvirtHypervisor {
         let told = into.site.describe(&into.domain, XmlKind::Inactive).await?;
         must_be_clone(clone, &told, source)?;
         let place = out.site.describe(&out.domain, XmlKind::Inactive).await?;
+        // One that was begun is made whole, whatever is written there meanwhile.
+        if Tag::of(&place).displaced.is_none() {
+            out.may_touch(source).await?;
+        }
         let was = out.site.displace(&out.domain, &place, clone).await?;
         out.site.stop(&out.domain, GRACE).await?;
         let trial = description::networks(&told);
@@ -120,7 +124,11 @@ impl LibvirtHypervisor {
     }
 
     /// Whether a clone stands in the place of its source.
-    async fn serves_for(&self, source: &VmId, clone: &VmId) -> Result<bool, HypervisorError> {
+    pub(super) async fn serves_for(
+        &self,
+        source: &VmId,
+        clone: &VmId,
+    ) -> Result<bool, HypervisorError> {
         let Some(Found { site, domain }) = self.find(source).await? else { return Ok(false) };
         let told = site.describe(&domain, XmlKind::Inactive).await?;
         Ok(Tag::of(&told).displaced.is_some_and(|place| place.by == *clone))

@@ -51,6 +51,7 @@ impl World {
             return is_it(&there, order);
         }
         let source = self.layout.record(&order.source)?;
+        source.may_be_touched()?;
         check_name(&order.name)?;
         let host = self.host_id()?;
         if order.host != host {

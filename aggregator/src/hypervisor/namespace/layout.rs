@@ -26,7 +26,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{Attempt, NamespaceError, process::Process};
-use crate::hypervisor::{Allocation, Power};
+use crate::hypervisor::{Allocation, Power, why_not_touch};
 
 /// Where machines reach us: the first of the addresses set aside for links between carriers, which
 /// no network that a workload is likely to speak to uses.
@@ -72,6 +72,12 @@ pub(super) struct Record {
 impl Record {
     pub(super) fn is_plugged_into(&self, network: &str) -> bool {
         self.plug.as_ref().is_some_and(|plug| plug.as_str() == network)
+    }
+
+    /// Refuses what operators keep for themselves.
+    pub(super) fn may_be_touched(&self) -> Result<(), NamespaceError> {
+        why_not_touch(&self.vm, &self.labels)
+            .map_or(Ok(()), |reason| Err(NamespaceError::refused(reason)))
     }
 }
 

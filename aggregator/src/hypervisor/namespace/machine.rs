@@ -112,7 +112,10 @@ impl World {
     pub(super) fn stop(&self, vm: &VmId, deadline: Duration) -> Result<(), NamespaceError> {
         let _held = self.layout.hold(&[vm])?;
         match self.layout.find(vm)? {
-            Some(record) => self.stop_held(&record, deadline),
+            Some(record) => {
+                record.may_be_touched()?;
+                self.stop_held(&record, deadline)
+            }
             None => Ok(()),
         }
     }
@@ -171,6 +174,7 @@ impl World {
     pub(super) fn configure(&self, vm: &VmId, given: &Allocation) -> Result<(), NamespaceError> {
         let _held = self.layout.hold(&[vm])?;
         let mut record = self.layout.record(vm)?;
+        record.may_be_touched()?;
         self.refuse_less_than_used(vm, given.memory)?;
         record.allocation = Allocation {
             cpu: given.cpu.or(record.allocation.cpu),

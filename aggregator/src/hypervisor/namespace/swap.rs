@@ -31,6 +31,10 @@ impl World {
         }
         let _held = self.layout.hold(&[vm])?;
         let record = self.layout.record(vm)?;
+        if record.cloned_from.is_none() {
+            let why = "it was not cloned by us, and production is never isolated";
+            return Err(NamespaceError::refused(format!("{vm} stays where it is: {why}")));
+        }
         let left = record.plug.clone();
         self.plug_into(record, Some(network.clone()))?;
         self.remove_if_empty(left.as_ref())?;
@@ -72,6 +76,10 @@ impl World {
         let _held = self.layout.hold(&[source, clone])?;
         let (out, into) = (self.layout.record(source)?, self.layout.record(clone)?);
         must_be_clone(&into, source)?;
+        // One that was begun is made whole.
+        if out.is_plugged_into(PRODUCTION) {
+            out.may_be_touched()?;
+        }
         let trial = into.plug.clone();
         self.stop_held(&out, GRACE)?;
         let out = self.plug_into(self.layout.record(&out.vm)?, None)?;
@@ -110,6 +118,10 @@ impl World {
         let Some(record) = self.layout.find(vm)? else { return Ok(()) };
         if record.cloned_from.is_none() {
             return Err(NamespaceError::refused(format!("{vm} was not cloned by us")));
+        }
+        if record.is_plugged_into(PRODUCTION) {
+            let why = "it serves in the place of its source; restore that one first";
+            return Err(NamespaceError::refused(format!("{vm} is not removed: {why}")));
         }
         self.stop_held(&record, SHORT_GRACE)?;
         let folder = self.layout.machine(vm)?;

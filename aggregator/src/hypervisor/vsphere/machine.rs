@@ -11,7 +11,7 @@ use super::{
     mark::{self, DISPLACED, Displaced},
     site::Site,
 };
-use crate::hypervisor::HypervisorError;
+use crate::hypervisor::{HypervisorError, may_touch};
 
 /// What is asked for besides what is watched.
 const BESIDES: [&str; 18] = [
@@ -103,7 +103,7 @@ impl<'a> Found<'a> {
         let attribute = self.site.label_attribute().await?;
         let written = attribute.and_then(|key| self.facts.attributes.get(&key));
         let labels = mark::labels(written.map(String::as_str), &self.facts.notes);
-        mark::may_touch(vm, &labels)
+        may_touch(vm, &labels)
     }
 
     /// The speed of its host's cores.

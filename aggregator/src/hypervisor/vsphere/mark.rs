@@ -7,8 +7,6 @@ use std::collections::BTreeSet;
 
 use common::id::{PlanId, VmId};
 
-use crate::hypervisor::HypervisorError;
-
 /// The setting of a clone.
 pub(super) const MARK: &str = "sinter.machine";
 /// The setting of a machine that a clone took the place of.
@@ -19,8 +17,6 @@ pub(super) const TICKET: &str = "guestinfo.sinter.ticket";
 pub(super) const LABELS: &str = "sinter.labels";
 /// How words of ours begin in notes.
 const PREFIX: &str = "sinter:";
-/// What no plan touches.
-const NEVER_TOUCH: &str = "sinter:never-touch";
 
 /// The mark of a clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,14 +90,6 @@ pub(super) fn labels(attribute: Option<&str>, notes: &str) -> BTreeSet<String> {
     written.chain(noted).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
-/// Refuses what operators keep for themselves.
-pub(super) fn may_touch(vm: &VmId, labels: &BTreeSet<String>) -> Result<(), HypervisorError> {
-    if labels.contains(NEVER_TOUCH) {
-        return Err(super::refused(format!("{vm} is labelled {NEVER_TOUCH}")));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,7 +117,6 @@ mod tests {
         let found = labels(Some("gold, silver"), "ask Ann (sinter:never-touch).\nsinter:x;");
         let expected = ["gold", "silver", "sinter:never-touch", "sinter:x"].map(str::to_owned);
         assert_eq!(found, BTreeSet::from(expected));
-        assert!(may_touch(&"a".parse().unwrap(), &found).is_err());
-        assert!(may_touch(&"a".parse().unwrap(), &labels(None, "never-touch")).is_ok());
+        assert_eq!(labels(None, "never-touch"), BTreeSet::new());
     }
 }
