@@ -7,7 +7,7 @@ use std::{
 
 use common::id::HostId;
 use libvirt_rpc::{Client, Domain, XmlKind, xml::Element};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex as Held, OnceCell};
 use uuid::Uuid;
 
 use super::{LibvirtHost, refused, unreadable};
@@ -36,6 +36,9 @@ pub(super) struct Site {
     pub(super) client: Client,
     pub(super) uplinks: BTreeSet<String>,
     pub(super) faults: Faults,
+    /// Held while a network of a trial is made and moved into, or looked at and removed: between the
+    /// two it is empty, and would be taken for one that is left over.
+    pub(super) moving: Held<()>,
     id: OnceCell<HostId>,
 }
 
@@ -43,7 +46,8 @@ impl Site {
     pub(super) fn new(host: LibvirtHost) -> Self {
         let LibvirtHost { name, address, credentials, uplinks } = host;
         let client = Client::new(address, credentials);
-        Self { name, client, uplinks, faults: Faults::default(), id: OnceCell::new() }
+        let (faults, moving, id) = (Faults::default(), Held::default(), OnceCell::new());
+        Self { name, client, uplinks, faults, moving, id }
     }
 
     /// The host's own uuid, which stays when it is given another name.

@@ -101,6 +101,7 @@ impl LibvirtHypervisor {
             return Err(refused(format!("{vm} stays where it is: {why}")));
         }
         let reserved = self.reserved_for(&told).await?;
+        let moving = site.moving.lock().await;
         site.make_network(network.as_str(), &reserved).await?;
         let left = description::networks(&told);
         let source = Element::new("source").with("network", network.as_str());
@@ -114,6 +115,7 @@ impl LibvirtHypervisor {
             }
         };
         site.change_links(&domain, into).await?;
+        drop(moving);
         for other in left.iter().filter(|left| *left != network.as_str()) {
             site.remove_network_if_empty(other).await?;
         }
@@ -193,6 +195,7 @@ impl Site {
 
     /// A trial's network goes with the last machine in it. One that is not ours stays.
     pub(super) async fn remove_network_if_empty(&self, name: &str) -> Result<(), HypervisorError> {
+        let _moving = self.moving.lock().await;
         let network = match self.client.network_named(name).await {
             Err(error) if error.is(&[code::NO_NETWORK]) => return Ok(()),
             found => found?,

@@ -26,6 +26,9 @@ pub(super) struct Site {
     pub(super) uplinks: BTreeSet<String>,
     pub(super) known: Arc<Mutex<Option<Known>>>,
     pub(super) ledger: Arc<Mutex<Ledger>>,
+    /// Held while a network of a trial is made and moved into, or looked at and removed: between the
+    /// two it is empty, and would be taken for one that is left over.
+    pub(super) moving: Mutex<()>,
     works: Lock<JoinSet<()>>,
 }
 
@@ -48,6 +51,7 @@ impl Site {
             uplinks,
             known: Arc::default(),
             ledger: Arc::default(),
+            moving: Mutex::default(),
             works: Lock::default(),
         })
     }

@@ -61,6 +61,7 @@ impl VsphereHypervisor {
             let why = "it was not cloned by us, and production is never isolated";
             return Err(refused(format!("{vm} stays where it is: {why}")));
         }
+        let moving = found.site.moving.lock().await;
         found.make_network(network.as_str()).await?;
         let mut spec = ConfigSpec::default();
         let mut left = Vec::new();
@@ -82,6 +83,7 @@ impl VsphereHypervisor {
             }
         }
         found.reconfigure(&spec).await?;
+        drop(moving);
         found.site.remove_empty(&left).await?;
         info!(%vm, %network, "machine isolated");
         Ok(())
@@ -141,11 +143,13 @@ impl Site {
         if names.is_empty() {
             return Ok(());
         }
+        let _moving = self.moving.lock().await;
         self.remove_those(|group| names.contains(&group.name)).await.map(drop)
     }
 
     /// Removes our networks that nobody is in, and our switches that no port group is left on.
     pub(super) async fn remove_all_empty(&self) -> Result<(), HypervisorError> {
+        let _moving = self.moving.lock().await;
         let at = self.remove_those(|_| true).await?;
         for told in self.client.properties("HostNetworkSystem", &at, &[SWITCHES]).await? {
             let list = told.properties.get(SWITCHES).into_iter().flat_map(|list| &list.children);
