@@ -69,8 +69,8 @@ pub struct Notice {
     pub at: Timestamp,
     /// What kind of thing: `window_closed`, `plan_proposed`, `plan_superseded`, `plan_waits`, `stage_changed`,
     /// `step_asked`, `step_done`, `step_undone`, `judged`, `machine_appeared`, `machine_gone`,
-    /// `hypervisor_unreachable`, `hypervisor_reachable`, `storage_unreachable`, `storage_reachable`,
-    /// `settings_changed`.
+    /// `hypervisor_unreachable`, `hypervisor_reachable`, `hypervisor_first_look`,
+    /// `storage_unreachable`, `storage_reachable`, `settings_changed`.
     pub kind: &'static str,
     /// The plan it is about.
     pub plan: Option<PlanId>,

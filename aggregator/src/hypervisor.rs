@@ -271,11 +271,26 @@ fn may_touch(vm: &VmId, labels: &BTreeSet<String>) -> Result<(), HypervisorError
     }
 }
 
+/// How far a first look is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirstLook {
+    /// Objects that were read.
+    pub read: u64,
+    /// Objects that there are.
+    pub all: u64,
+}
+
 /// Orchestrates one vendor's hosts. Every verb may be called twice: finding the work done is success.
 #[async_trait]
 pub trait Hypervisor: Send + Sync {
     /// What this adapter is called in logs and reasons.
     fn name(&self) -> &str;
+
+    /// How far a first look is that is under way still: it may take longer than anybody waits for
+    /// an answer, and goes on.
+    fn first_look(&self) -> Option<FirstLook> {
+        None
+    }
 
     /// All hosts and machines.
     async fn inventory(&self) -> Result<Inventory, HypervisorError>;

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::{Cycle, arrays::Surveyed, shared::look_period};
 use crate::{
-    hypervisor::{Hypervisor, HypervisorError, Inventory, Machine, Telemetry},
+    hypervisor::{FirstLook, Hypervisor, HypervisorError, Inventory, Machine, Telemetry},
     window::Look,
 };
 
@@ -65,6 +65,14 @@ impl Cycle {
     }
 
     fn missed(&mut self, cause: &HypervisorError) {
+        // It does answer, only not with all of it yet.
+        if let Some(FirstLook { read, all }) = self.shared.hypervisor.first_look() {
+            let name = self.shared.hypervisor.name();
+            let text = format!("{name}: first look under way, {read} of {all} objects read");
+            info!(read, all, "first look under way");
+            self.shared.tell("hypervisor_first_look", None, text);
+            return;
+        }
         warn!(cause = %Chain(cause), "hypervisor not seen");
         if self.is_reachable {
             self.is_reachable = false;

@@ -24,6 +24,7 @@
 mod mark;
 mod device;
 mod facts;
+mod progress;
 mod known;
 mod site;
 mod inventory;

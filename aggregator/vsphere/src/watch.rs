@@ -115,6 +115,17 @@ impl Watch {
         Ok(Self { session: Arc::clone(session), view, collector, version: String::new() })
     }
 
+    /// How many objects it watches.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn count(&self, client: &Client) -> Result<u64, Error> {
+        let told = client.object(&self.view, &["view"]).await?;
+        let seen = told.as_ref().and_then(|told| told.properties.get("view"));
+        Ok(seen.map_or(0, |list| list.children.len() as u64))
+    }
+
     /// Whether it is of the session that calls are made in now.
     ///
     /// # Errors

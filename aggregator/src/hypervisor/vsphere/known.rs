@@ -6,6 +6,7 @@ use tracing::debug;
 use vsphere_soap::{Change, Client, Error, Moref, Update, Watch, Watched};
 
 use super::facts::{DATASTORE, DatastoreFacts, HOST, HostFacts, LAYOUT, MACHINE, MachineFacts};
+use super::progress::Progress;
 
 /// All that is watched.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ fn machine_paths() -> Vec<&'static str> {
 }
 
 impl Known {
-    async fn begin(client: &Client) -> Result<Self, Error> {
+    async fn begin(client: &Client, progress: &Progress) -> Result<Self, Error> {
         let machine = machine_paths();
         let watched: [Watched<'_>; 5] = [
             ("VirtualMachine", &machine),
@@ -32,8 +33,10 @@ impl Known {
             ("Network", &["name"]),
             ("DistributedVirtualPortgroup", &["name"]),
         ];
+        let watch = Watch::begin(client, &watched).await?;
+        progress.begin(watch.count(client).await?);
         Ok(Self {
-            watch: Watch::begin(client, &watched).await?,
+            watch,
             machines: BTreeMap::new(),
             hosts: BTreeMap::new(),
             datastores: BTreeMap::new(),
@@ -43,11 +46,15 @@ impl Known {
 
     /// What there is now. What was known is of use as long as its session lasts; whoever fails
     /// leaves nothing behind, so that the next one begins anew.
-    pub(super) async fn refresh(held: &mut Option<Self>, client: &Client) -> Result<(), Error> {
+    pub(super) async fn refresh(
+        held: &mut Option<Self>,
+        client: &Client,
+        progress: &Progress,
+    ) -> Result<(), Error> {
         if let Some(mut known) = held.take()
             && known.watch.is_current(client).await?
         {
-            match known.catch_up(client).await {
+            match known.catch_up(client, progress).await {
                 Ok(()) => {
                     *held = Some(known);
                     return Ok(());
@@ -62,8 +69,10 @@ impl Known {
                 }
             }
         }
-        let mut known = Self::begin(client).await?;
-        match known.catch_up(client).await {
+        let mut known = Self::begin(client, progress).await?;
+        let read = known.catch_up(client, progress).await;
+        progress.end();
+        match read {
             Ok(()) => *held = Some(known),
             Err(error) => {
                 known.watch.end(client).await;
@@ -73,7 +82,7 @@ impl Known {
         Ok(())
     }
 
-    async fn catch_up(&mut self, client: &Client) -> Result<(), Error> {
+    async fn catch_up(&mut self, client: &Client, progress: &Progress) -> Result<(), Error> {
         let (mut changed, mut entered) = (BTreeSet::new(), BTreeSet::new());
         let mut is_anew = false;
         loop {
@@ -84,13 +93,14 @@ impl Known {
                     entered.insert(update.of.clone());
                 }
                 changed.extend(self.take(update));
+                progress.one_more();
             }
             if !page.has_more {
                 break;
             }
         }
         if is_anew {
-            self.keep(&entered);
+            self.forget_gone(client, &entered).await?;
         }
         self.read_anew(client, changed).await
     }
@@ -100,14 +110,33 @@ impl Known {
         is_device || self.machines.contains_key(of) || self.networks.contains_key(&of.value)
     }
 
-    /// A server that lets come what is there already tells all of it anew, and what it does not name
-    /// is gone: some lose the leaving over that.
-    fn keep(&mut self, entered: &BTreeSet<Moref>) {
-        let values: BTreeSet<&str> = entered.iter().map(|of| of.value.as_str()).collect();
-        self.machines.retain(|of, _| entered.contains(of));
-        self.hosts.retain(|of, _| entered.contains(of));
-        self.datastores.retain(|of, _| entered.contains(of));
-        self.networks.retain(|value, _| values.contains(value.as_str()));
+    /// A server that lets come what is there already may be telling all of it anew, and some lose the
+    /// leaving over that; or it does so with one object alone. So what it did not name is asked for:
+    /// what is gone has no answer. Names of networks are of no harm when they stay.
+    async fn forget_gone(
+        &mut self,
+        client: &Client,
+        entered: &BTreeSet<Moref>,
+    ) -> Result<(), Error> {
+        let unnamed = |of: &&Moref| !entered.contains(*of);
+        let asked: [(&str, &str, Vec<Moref>); 3] = [
+            ("VirtualMachine", "name", self.machines.keys().filter(unnamed).cloned().collect()),
+            ("HostSystem", "name", self.hosts.keys().filter(unnamed).cloned().collect()),
+            ("Datastore", "name", self.datastores.keys().filter(unnamed).cloned().collect()),
+        ];
+        for (kind, path, unnamed) in asked {
+            if unnamed.is_empty() {
+                continue;
+            }
+            let there = client.properties(kind, &unnamed, &[path]).await?;
+            let there: BTreeSet<Moref> = there.into_iter().map(|object| object.of).collect();
+            for gone in unnamed.iter().filter(|of| !there.contains(of)) {
+                self.machines.remove(gone);
+                self.hosts.remove(gone);
+                self.datastores.remove(gone);
+            }
+        }
+        Ok(())
     }
 
     /// Takes a change in; gives a machine of which more may have changed than was told.

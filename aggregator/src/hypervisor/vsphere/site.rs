@@ -12,7 +12,9 @@ use tokio::{
 };
 use vsphere_soap::{Client, Login, LoginSource, Moref};
 
-use super::{VsphereCentre, known::Known, machine::Found, refused, telemetry::Ledger};
+use super::{
+    VsphereCentre, known::Known, machine::Found, progress::Progress, refused, telemetry::Ledger,
+};
 use crate::{
     hypervisor::HypervisorError,
     vendor::{Address, AddressError},
@@ -25,6 +27,7 @@ pub(super) struct Site {
     pub(super) client: Arc<Client>,
     pub(super) uplinks: BTreeSet<String>,
     pub(super) known: Arc<Mutex<Option<Known>>>,
+    pub(super) progress: Arc<Progress>,
     pub(super) ledger: Arc<Mutex<Ledger>>,
     /// Held while a network of a trial is made and moved into, or looked at and removed: between the
     /// two it is empty, and would be taken for one that is left over.
@@ -50,6 +53,7 @@ impl Site {
             client: Arc::new(client),
             uplinks,
             known: Arc::default(),
+            progress: Arc::default(),
             ledger: Arc::default(),
             moving: Mutex::default(),
             works: Lock::default(),
@@ -77,7 +81,9 @@ impl Site {
     /// Brings what is known up to date.
     pub(super) async fn refresh(&self) -> Result<(), HypervisorError> {
         let (client, known) = (Arc::clone(&self.client), Arc::clone(&self.known));
-        let work = async move { Known::refresh(&mut *known.lock().await, &client).await };
+        let progress = Arc::clone(&self.progress);
+        let work =
+            async move { Known::refresh(&mut *known.lock().await, &client, &progress).await };
         Ok(self.to_its_end(work).await??)
     }
 

@@ -7,14 +7,22 @@ use common::id::{NetworkId, VmId};
 
 use super::{VsphereHypervisor, refused};
 use crate::hypervisor::{
-    Allocation, CloneOrder, Hypervisor, HypervisorError, Inventory, ProbeOrder, ProbeResult,
-    Telemetry,
+    Allocation, CloneOrder, FirstLook, Hypervisor, HypervisorError, Inventory, ProbeOrder,
+    ProbeResult, Telemetry,
 };
 
 #[async_trait]
 impl Hypervisor for VsphereHypervisor {
     fn name(&self) -> &str {
         "vsphere"
+    }
+
+    fn first_look(&self) -> Option<FirstLook> {
+        let looks = self.sites.iter().filter_map(|site| site.progress.now());
+        looks.reduce(|one, other| FirstLook {
+            read: one.read.saturating_add(other.read),
+            all: one.all.saturating_add(other.all),
+        })
     }
 
     async fn inventory(&self) -> Result<Inventory, HypervisorError> {
