@@ -4,6 +4,7 @@
 //! after a crash finds its own work done and says so.
 
 mod sites;
+pub mod check;
 pub mod libvirt;
 pub mod namespace;
 pub mod vsphere;

@@ -39,6 +39,7 @@ pub(crate) const NETWORK_CREATE: Procedure = remote(39, "network_create", LATER)
 pub(crate) const NETWORK_DEFINE: Procedure = remote(41, "network_define_xml", SOON);
 pub(crate) const NETWORK_DESTROY: Procedure = remote(42, "network_destroy", LATER);
 pub(crate) const NETWORK_XML: Procedure = remote(43, "network_get_xml_desc", SOON);
+pub(crate) const NETWORK_GET_AUTOSTART: Procedure = remote(44, "network_get_autostart", SOON);
 pub(crate) const NETWORK_BY_NAME: Procedure = remote(46, "network_lookup_by_name", SOON);
 pub(crate) const NETWORK_SET_AUTOSTART: Procedure = remote(48, "network_set_autostart", SOON);
 pub(crate) const NETWORK_UNDEFINE: Procedure = remote(49, "network_undefine", SOON);

@@ -32,6 +32,7 @@ mod trial_network;
 mod prober;
 mod swap;
 mod verbs;
+mod rights;
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -34,6 +34,7 @@ mod probe;
 pub(super) mod beside;
 mod account;
 mod verbs;
+mod rights;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -49,6 +50,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 use tokio::task;
 
+pub use self::rights::Ground;
 use self::{launch::Program, world::World};
 use super::{Allocation, HypervisorError};
 

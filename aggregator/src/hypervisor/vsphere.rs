@@ -36,6 +36,7 @@ mod power;
 mod trial_network;
 mod swap;
 mod verbs;
+mod rights;
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -13,6 +13,7 @@ mod call;
 mod client;
 mod error;
 mod perf;
+mod privilege;
 mod property;
 mod task;
 mod watch;

@@ -6,8 +6,8 @@ use crate::{
     client::Client,
     error::Error,
     procedure::{
-        NETWORK_BY_NAME, NETWORK_CREATE, NETWORK_DEFINE, NETWORK_DESTROY, NETWORK_LEASES,
-        NETWORK_SET_AUTOSTART, NETWORK_UNDEFINE, NETWORK_XML, NETWORKS,
+        NETWORK_BY_NAME, NETWORK_CREATE, NETWORK_DEFINE, NETWORK_DESTROY, NETWORK_GET_AUTOSTART,
+        NETWORK_LEASES, NETWORK_SET_AUTOSTART, NETWORK_UNDEFINE, NETWORK_XML, NETWORKS,
     },
     xdr::{Decoder, Encoder, XdrError},
 };
@@ -107,6 +107,16 @@ impl Client {
     }
 
     /// Whether a network comes up with its host.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn network_autostart(&self, network: &Network) -> Result<bool, Error> {
+        let is_set = |answer: &mut Decoder<'_>| Ok(answer.i32()? != 0);
+        self.ask(NETWORK_GET_AUTOSTART, network.arguments(), is_set).await
+    }
+
+    /// Says whether a network comes up with its host.
     ///
     /// # Errors
     ///

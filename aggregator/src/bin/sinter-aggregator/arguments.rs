@@ -49,6 +49,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Asks what the configuration names whether it can be worked with.
+    #[command(subcommand)]
+    Check(Asked),
     /// The store, while no aggregator works on it.
     #[command(subcommand)]
     Store(Store),
@@ -73,6 +76,32 @@ pub(crate) struct ConfigFile {
     /// The configuration file.
     #[arg(long = "config", default_value = CONFIG)]
     pub(crate) path: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Asked {
+    /// Says whether a hypervisor can be reached, and which of the documented rights we have there,
+    /// to observe and to act, and what is missing costs.
+    ///
+    /// Nothing is changed for it. Exit codes: 0 every right is there; 1 one is missing, or nobody
+    /// told; 2 the call's words or the configuration are wrong.
+    Hypervisor {
+        /// Its name in the configuration; `namespace` for machines made of namespaces.
+        name: String,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t = OutputFormat::Table)]
+        output: OutputFormat,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// Columns for people.
+    Table,
+    /// One JSON document for scripts.
+    Json,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ use aggregator::{
     hypervisor::namespace::NamespaceError,
     repository::StoreError,
     service::{ExportError, HomeError, ServiceError},
+    vendor::AddressError,
 };
 use thiserror::Error;
 
@@ -28,6 +29,12 @@ pub(crate) enum Failure {
     Host(#[from] NamespaceError),
     #[error(transparent)]
     Dev(#[from] DevError),
+    #[error(
+        "hypervisor NAME is {name:?}, which the configuration does not have; write one of {known}"
+    )]
+    Unknown { name: String, known: String },
+    #[error("a hypervisor's address cannot be worked with")]
+    Address(#[source] AddressError),
     #[error("could not start")]
     Runtime(#[source] io::Error),
     #[error("SINTER_LOG is no filter; write a level such as info")]
@@ -40,7 +47,7 @@ impl Failure {
     /// As `--help` tells them.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Log(_) => 2,
+            Self::Config(_) | Self::Log(_) | Self::Unknown { .. } | Self::Address(_) => 2,
             Self::Export(ExportError::Running(_)) => 3,
             Self::Store(cause) | Self::Home(HomeError::Store(cause)) => of_store(cause),
             Self::Service(cause) | Self::Dev(DevError::Service(cause)) => of_service(cause),

@@ -12,6 +12,7 @@ mod failure;
 mod logging;
 mod offline;
 mod online;
+mod rights;
 
 use arguments::{Arguments, Command};
 use failure::Failure;
@@ -37,6 +38,7 @@ fn done(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Run { config } => online::run(config, arguments.log_format),
         Command::Dev(dev) => online::dev(dev, arguments.log_format),
         Command::CheckConfig { config } => offline::check(config),
+        Command::Check(asked) => rights::check(asked, arguments.log_format),
         Command::Store(store) => offline::store(store),
         Command::Records(records) => offline::records(records),
         Command::User(user) => offline::user(user),

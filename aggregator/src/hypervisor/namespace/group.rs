@@ -104,6 +104,11 @@ impl Groups {
         self.control("cpu") && self.control("memory")
     }
 
+    /// Whether what a machine uses can be known.
+    pub(super) fn counts(&self) -> bool {
+        self.control("cpuacct") && self.control("memory")
+    }
+
     fn group(&self, controller: &str, vm: &VmId) -> Option<(PathBuf, Version)> {
         let found = self.hierarchies.iter().find(|one| one.controllers.contains(controller))?;
         Some((found.base.join(vm.as_str()), found.version))
