@@ -4,21 +4,24 @@
 //! It takes a folder of vmlab scripts: `SINTER_VMLAB=/path/to/vmlab VMLAB_STATE=/var/cache/vmlab
 //! cargo test -p sinter-lab --test libvirt -- --nocapture`
 
-mod kvm;
-
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{collections::BTreeSet, fs, sync::Arc, time::Duration};
 
 use aggregator::hypervisor::{
     Allocation, CloneOrder, Hypervisor, HypervisorError, Inventory, Machine, Power, ProbeOrder,
     Telemetry,
+    check::{Check as _, Need, Standing},
     libvirt::{LibvirtHost, LibvirtHypervisor},
 };
 use common::{
     id::{NetworkId, VmId},
     units::{Bytes, Millicores},
 };
-use kvm::{Lab, PREFIX, until};
-use lab::{demonstration::left_out, vmlab::lacking};
+use lab::{
+    conformance::{self, LibvirtBench},
+    demonstration::left_out,
+    kvm::{Lab, PREFIX, until},
+    vmlab::lacking,
+};
 use libvirt_rpc::Address;
 
 /// How long a host that is back may stay unreachable.
@@ -28,7 +31,7 @@ const CLONE: &str = "0b6f3b0e-1111-4000-8000-000000000002";
 const TICKET: &str = "ticket-of-a-trial";
 
 struct Kvm {
-    lab: Lab,
+    lab: Arc<Lab>,
     hypervisor: LibvirtHypervisor,
     source: VmId,
     clone: VmId,
@@ -87,7 +90,7 @@ async fn machines_of_a_real_libvirt_are_seen_cloned_tried_swapped_and_removed() 
         left_out("machines_of_a_real_libvirt_are_seen_cloned_tried_swapped_and_removed", &lacking);
         return;
     }
-    let lab = Lab::up();
+    let lab = Arc::new(Lab::up());
     let host = LibvirtHost {
         name: "lab".to_owned(),
         address: Address::of_socket(&lab.socket()),
@@ -100,6 +103,7 @@ async fn machines_of_a_real_libvirt_are_seen_cloned_tried_swapped_and_removed() 
     let kvm = Kvm { lab, hypervisor, source, clone, trial };
 
     step("what is there", is_seen(&kvm)).await;
+    step("what we may do there", rights_are_told(&kvm)).await;
     step("what it does", totals_move(&kvm)).await;
     step("cloning", is_cloned(&kvm)).await;
     step("isolating and starting", is_isolated(&kvm)).await;
@@ -108,7 +112,59 @@ async fn machines_of_a_real_libvirt_are_seen_cloned_tried_swapped_and_removed() 
     step("promoting", is_promoted(&kvm)).await;
     step("restoring", is_restored(&kvm)).await;
     step("removing", is_removed(&kvm)).await;
+    step("what every adapter promises", keeps_promises(&kvm)).await;
     step("cloning one that is off", is_cloned_when_off(&kvm)).await;
+}
+
+/// Of all that every adapter promises, on this guest.
+async fn keeps_promises(kvm: &Kvm) {
+    let mut bench = LibvirtBench::of(Arc::clone(&kvm.lab));
+    let column = conformance::hold(&mut bench).await;
+    let told = conformance::table(std::slice::from_ref(&column));
+    println!("{told}");
+    assert!(!column.is_wrong(), "{told}");
+}
+
+async fn rights_are_told(kvm: &Kvm) {
+    let checked = async |socket: &str, uplinks: &[&str]| {
+        let host = LibvirtHost {
+            name: "lab".to_owned(),
+            address: Address::of_socket(&kvm.lab.socket().with_file_name(socket)),
+            credentials: libvirt_rpc::Credentials::default(),
+            uplinks: uplinks.iter().map(|&name| name.to_owned()).collect(),
+        };
+        LibvirtHypervisor::new(vec![host]).check().await
+    };
+    let before = kvm.lab.virsh(&["dominfo", "g1"]);
+
+    let all = checked("libvirt-sock", &["vmlab"]).await;
+    let lacking: Vec<_> = all.iter().filter(|finding| !finding.is_granted()).collect();
+    println!("{lacking:?}");
+    // A driver that not every host has.
+    assert!(lacking.iter().all(|finding| finding.what == "links of the host"), "{lacking:?}");
+
+    let some = checked("libvirt-sock-ro", &["nowhere"]).await;
+    let missing = some.iter().filter(|one| matches!(one.standing, Standing::Missing(_)));
+    let missing: BTreeSet<&str> = missing.map(|finding| finding.what.as_str()).collect();
+    for what in [
+        "to change machines",
+        "to change networks",
+        "to look through pools",
+        "to make volumes",
+        "whole descriptions of machines",
+        "uplink nowhere",
+    ] {
+        assert!(missing.contains(what), "{what}: {some:?}");
+    }
+    let observing = some.iter().filter(|finding| finding.need == Need::Observe);
+    assert!(observing.filter(|finding| !finding.is_granted()).count() <= 1, "{some:?}");
+
+    let none = checked("nobody", &[]).await;
+    assert_eq!((none.len(), none[0].is_granted()), (1, false));
+    assert_eq!(
+        kvm.lab.virsh(&["dominfo", "g1"]).replace(char::is_numeric, ""),
+        before.replace(char::is_numeric, "")
+    );
 }
 
 async fn step(name: &str, work: impl Future<Output = ()>) {
@@ -118,7 +174,7 @@ async fn step(name: &str, work: impl Future<Output = ()>) {
 }
 
 async fn is_seen(kvm: &Kvm) {
-    let labels = "<labels>sinter:never-touch gold</labels>";
+    let labels = "<labels>silver gold</labels>";
     let uri = ["--uri", "urn:sinter:labels:1", "--key", "labels", "--set", labels];
     kvm.lab.virsh(&[["metadata", "g1", "--config", "--live"].as_slice(), &uri].concat());
 
@@ -153,7 +209,7 @@ async fn is_seen(kvm: &Kvm) {
     let volume = &machine.volumes[0];
     assert_eq!((volume.pool.as_str(), volume.capacity), ("vmlab", Some(Bytes::mebi(2048))));
     assert!(volume.allocated.unwrap() < Bytes::mebi(2048));
-    let labels = ["gold", "sinter:never-touch"].map(str::to_owned);
+    let labels = ["gold", "silver"].map(str::to_owned);
     assert_eq!(machine.labels, BTreeSet::from(labels));
     assert_eq!((&machine.cloned_from, &machine.plan), (&None, &None));
 }

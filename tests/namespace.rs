@@ -21,7 +21,11 @@ use common::{
     id::{NetworkId, VmId},
     units::{Bytes, Millicores},
 };
-use lab::programs::program;
+use lab::{
+    conformance::{self, NamespaceBench},
+    demonstration::left_out,
+    programs::program,
+};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -628,4 +632,19 @@ async fn verbs_at_the_same_time_leave_one_whole_machine() {
     assert_eq!(lab.said(&vm, "/var/starts").lines().count(), 1);
     std::io::stdout().flush().unwrap();
     lab.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_every_adapter_promises_is_kept() {
+    let mut bench = match NamespaceBench::up().await {
+        Ok(bench) => bench,
+        Err(lacking) => return left_out("what_every_adapter_promises_is_kept", &lacking),
+    };
+
+    let column = conformance::hold(&mut bench).await;
+
+    bench.end().await;
+    let told = conformance::table(std::slice::from_ref(&column));
+    println!("{told}");
+    assert!(!column.is_wrong(), "{told}");
 }

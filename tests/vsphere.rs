@@ -4,8 +4,6 @@
 //! It takes that program: `(cd tests/fixtures/vcsim && go build -o /tmp/vcsim .)`, then
 //! `SINTER_VCSIM=/tmp/vcsim cargo test -p sinter-lab --test vsphere -- --nocapture`
 
-mod centre;
-
 use std::{collections::BTreeSet, time::Duration};
 
 use aggregator::{
@@ -15,12 +13,15 @@ use aggregator::{
     },
     vendor::Trust,
 };
-use centre::{Between, Centre, PASSWORD, until};
 use common::{
     id::{NetworkId, VmId},
     units::{Bytes, Millicores},
 };
-use lab::demonstration::left_out;
+use lab::{
+    centre::{self, Between, Centre, PASSWORD, until},
+    conformance::{self, VsphereBench},
+    demonstration::left_out,
+};
 use vsphere_soap::{Element, Moref};
 
 const CLONE: &str = "0b6f3b0e-1111-4000-8000-000000000002";
@@ -517,4 +518,60 @@ async fn a_device_that_two_machines_cannot_have_is_not_cloned() {
     is_refused(&refused, "a device of its host");
     assert_eq!(bench.inventory().await.machines.len(), 3);
     assert_eq!(bench.centre.find(&bench.clone).await, None::<Moref>);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_every_adapter_promises_is_kept() {
+    let name = "what_every_adapter_promises_is_kept";
+    let mut bench = match VsphereBench::up().await {
+        Ok(bench) => bench,
+        Err(lacking) => return left_out(name, &lacking),
+    };
+
+    let column = conformance::hold(&mut bench).await;
+
+    let told = conformance::table(std::slice::from_ref(&column));
+    println!("{told}");
+    assert!(!column.is_wrong(), "{told}");
+}
+
+/// A server may let come what is there already without telling all of it anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_comes_a_second_time_costs_no_other() {
+    let name = "a_machine_that_comes_a_second_time_costs_no_other";
+    let Some(bench) = bench_with(name, &["-machines", "3", "-plain"]).await else { return };
+    let between = Between::open(bench.centre.address()).await;
+    let hypervisor = hypervisor_of(bench.centre.described_at(between.address()));
+    let before = hypervisor.inventory().await.unwrap();
+    bench.centre.rename(&bench.source, "renamed").await;
+    between.say_instead("<kind>modify</kind>", "<kind >enter</kind>");
+
+    let after = hypervisor.inventory().await.unwrap();
+
+    assert_eq!(after.machines[&bench.source].name, "renamed");
+    let ids = |of: &Inventory| of.machines.keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!((ids(&after), &after.hosts), (ids(&before), &before.hosts));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_look_says_how_far_it_is() {
+    let name = "a_first_look_says_how_far_it_is";
+    // Several pages, each of which takes its time.
+    let slow = ["-machines", "150", "-latency", "100"];
+    let Some(bench) = bench_with(name, &slow).await else { return };
+    let hypervisor = hypervisor_of(bench.centre.described());
+    assert_eq!(hypervisor.first_look(), None);
+
+    let looking = hypervisor.inventory();
+    tokio::pin!(looking);
+    let seen = until("how far it is", async || {
+        let waited = tokio::time::timeout(Duration::from_millis(20), &mut looking).await;
+        assert!(waited.is_err(), "it was over before it said how far it is");
+        hypervisor.first_look().filter(|look| look.read > 0)
+    })
+    .await;
+
+    assert!(seen.read < seen.all && seen.all > 150, "{seen:?}");
+    assert_eq!(looking.await.unwrap().machines.len(), 150);
+    assert_eq!(hypervisor.first_look(), None);
 }

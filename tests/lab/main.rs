@@ -64,14 +64,19 @@ const FIGURES: &[Figure] = &[
     },
 ];
 
+/// What is no figure: promises that are kept or broken.
+const CONFORMANCE: &str = "conformance";
+
 /// Measures what the project claims, beside a peer or a floor in the same run.
 ///
+/// `conformance` holds every adapter to a hypervisor to one set of promises.
+///
 /// Exit codes: 0 all targets met; 1 a figure could not be taken; 2 the call's words are wrong;
-/// 3 a target was missed.
+/// 3 a target was missed, or a promise broken.
 #[derive(Debug, Parser)]
 #[command(name = "sinter-lab", version)]
 struct Arguments {
-    /// `list`, `all`, or the name of a figure.
+    /// `list`, `all`, `conformance`, or the name of a figure.
     figure: String,
     /// For a part of a figure that runs in a process of its own: what it is told.
     #[arg(hide = true)]
@@ -113,10 +118,14 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         for figure in FIGURES {
             writeln!(out, "{:16}{}", figure.name, figure.about)?;
         }
+        writeln!(out, "{CONFORMANCE:16}no figure: what every adapter to a hypervisor promises")?;
         return Ok(ExitCode::SUCCESS);
     }
     let is_wanted = |figure: &&Figure| arguments.figure == "all" || figure.name == arguments.figure;
     let wanted: Vec<_> = FIGURES.iter().filter(is_wanted).collect();
+    if arguments.figure == CONFORMANCE {
+        return conformance(arguments.output, &mut out);
+    }
     if wanted.is_empty() {
         writeln!(
             io::stderr(),
@@ -139,6 +148,21 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     let is_missed = rows.iter().any(|(_, row)| row.met() == Some(false));
     Ok(if is_missed { ExitCode::from(3) } else { ExitCode::SUCCESS })
+}
+
+/// Holds every adapter to its promises; what is left out is said, and allowed where all may be.
+fn conformance(output: Output, out: &mut impl io::Write) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let columns = runtime.block_on(lab::conformance::all());
+    let text = match output {
+        Output::Table => lab::conformance::table(&columns),
+        Output::Json => format!("{:#}\n", lab::conformance::json(&columns)),
+    };
+    write!(out, "{text}")?;
+    let needs_all = std::env::var_os("SINTER_REQUIRE_ALL").is_some();
+    let is_short = needs_all && columns.iter().any(|column| column.held.is_err());
+    let is_wrong = is_short || columns.iter().any(lab::conformance::Column::is_wrong);
+    Ok(if is_wrong { ExitCode::from(3) } else { ExitCode::SUCCESS })
 }
 
 /// A process of the ground truth or of what is looked at, in this one. It has one thread until it has entered its machine.

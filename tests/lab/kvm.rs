@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::vmlab::Vmlab;
+use crate::vmlab::Vmlab;
 
 /// Of its own, so that another lab on the same host is not touched.
 const NAMESPACE: &str = "sinter-kvm";
@@ -18,6 +18,8 @@ pub const PREFIX: &str = "10.98.8";
 /// How long something in an emulated machine may take.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// The host. It ends with this.
+#[derive(Debug)]
 pub struct Lab {
     vmlab: Vmlab,
 }
@@ -43,10 +45,12 @@ impl Lab {
         Self { vmlab }
     }
 
+    /// Where its disks lie.
     pub fn pool(&self) -> PathBuf {
         self.vmlab.state().join("pool")
     }
 
+    /// Where its libvirt listens.
     pub fn socket(&self) -> PathBuf {
         self.vmlab.socket()
     }
@@ -61,6 +65,7 @@ impl Lab {
         until(&format!("{guest} to be up"), || self.run(guest, command).ok())
     }
 
+    /// What its own tool says.
     pub fn virsh(&self, arguments: &[&str]) -> String {
         self.vmlab.virsh(arguments).unwrap()
     }

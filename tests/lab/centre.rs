@@ -19,21 +19,23 @@ use aggregator::{
     vendor::{Address, Trust},
 };
 use common::id::VmId;
-pub(crate) use lab::vcsim::PASSWORD;
-use lab::vcsim::{USER, Vcsim, lacking};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     task::{JoinHandle, JoinSet},
 };
+
 use vsphere_soap::{Client, Element, Login, Moref, Object, Watch};
+
+pub use crate::vcsim::PASSWORD;
+use crate::vcsim::{USER, Vcsim, lacking};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until there is something.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = look().await {
@@ -44,19 +46,27 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
     }
 }
 
-pub(crate) fn write_credentials(path: &Path, password: &str) {
+/// Writes a file with a password, which only we may read.
+pub fn write_credentials(path: &Path, password: &str) {
     fs::write(path, format!("user = '{USER}'\npassword = '{password}'\n")).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-pub(crate) struct Centre {
+/// A simulated vCenter. It ends with this.
+#[derive(Debug)]
+pub struct Centre {
     vcsim: Vcsim,
     files: TempDir,
     client: Client,
 }
 
 impl Centre {
-    pub(crate) async fn up(arguments: &[&str]) -> Result<Self, String> {
+    /// Starts one; says what it takes if that is not there.
+    ///
+    /// # Errors
+    ///
+    /// What is missing.
+    pub async fn up(arguments: &[&str]) -> Result<Self, String> {
         if let Some(lacking) = lacking() {
             return Err(lacking);
         }
@@ -66,19 +76,20 @@ impl Centre {
         Ok(Self { vcsim, files, client })
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
         self.vcsim.url.rsplit('/').next().unwrap().parse().unwrap()
     }
 
     /// A file with a password.
-    pub(crate) fn credentials(&self, password: &str) -> PathBuf {
+    pub fn credentials(&self, password: &str) -> PathBuf {
         let path = self.files.path().join(password);
         write_credentials(&path, password);
         path
     }
 
     /// As it is configured.
-    pub(crate) fn described(&self) -> VsphereCentre {
+    pub fn described(&self) -> VsphereCentre {
         VsphereCentre {
             name: "lab".to_owned(),
             address: Address {
@@ -89,23 +100,26 @@ impl Centre {
         }
     }
 
-    pub(crate) fn described_at(&self, at: SocketAddr) -> VsphereCentre {
+    /// As it is configured, reached at another address without TLS.
+    pub fn described_at(&self, at: SocketAddr) -> VsphereCentre {
         let mut described = self.described();
         described.address.url = format!("http://{at}").parse().unwrap();
         described
     }
 
-    pub(crate) fn end(&mut self) {
+    /// Kills it.
+    pub fn end(&mut self) {
         self.vcsim.end();
     }
 
-    pub(crate) async fn begin_again(&mut self) {
+    /// Starts it again where it was, with the fleet of its beginning.
+    pub async fn begin_again(&mut self) {
         self.vcsim.begin_again().unwrap();
         self.client = client_of(&self.vcsim);
     }
 
     /// All objects of a type.
-    pub(crate) async fn all(&self, kind: &str, paths: &[&str]) -> Vec<Object> {
+    pub async fn all(&self, kind: &str, paths: &[&str]) -> Vec<Object> {
         let mut watch = Watch::begin(&self.client, &[(kind, &["name"])]).await.unwrap();
         let mut found = Vec::new();
         loop {
@@ -123,16 +137,19 @@ impl Centre {
         all.into_iter().find(|vm| vm.text("name") == Some(name)).unwrap().of
     }
 
-    pub(crate) async fn uuid_of(&self, name: &str) -> String {
+    /// The uuid of a machine by its name.
+    pub async fn uuid_of(&self, name: &str) -> String {
         self.uuid(&self.named(name).await).await
     }
 
-    pub(crate) async fn uuid(&self, of: &Moref) -> String {
+    /// The uuid of a machine.
+    pub async fn uuid(&self, of: &Moref) -> String {
         let told = self.client.object(of, &["config.uuid"]).await.unwrap().unwrap();
         told.text("config.uuid").unwrap().to_owned()
     }
 
-    pub(crate) async fn find(&self, vm: &VmId) -> Option<Moref> {
+    /// A machine by its uuid.
+    pub async fn find(&self, vm: &VmId) -> Option<Moref> {
         self.client.machines_of(vm.as_str()).await.unwrap().pop()
     }
 
@@ -144,20 +161,24 @@ impl Centre {
         self.client.run(method, this, arguments, PATIENCE).await.unwrap()
     }
 
-    pub(crate) async fn rename(&self, vm: &VmId, name: &str) {
+    /// Gives a machine another name.
+    pub async fn rename(&self, vm: &VmId, name: &str) {
         let arguments = vec![Element::text("newName", name)];
         self.run("Rename_Task", &self.the(vm).await, arguments).await;
     }
 
-    pub(crate) async fn power(&self, method: &str, vm: &VmId) {
+    /// Starts or stops a machine by another's hand.
+    pub async fn power(&self, method: &str, vm: &VmId) {
         self.run(method, &self.the(vm).await, Vec::new()).await;
     }
 
-    pub(crate) async fn destroy(&self, of: &Moref) {
+    /// Deletes a machine.
+    pub async fn destroy(&self, of: &Moref) {
         self.run("Destroy_Task", of, Vec::new()).await;
     }
 
-    pub(crate) async fn add_device(&self, vm: &VmId, device: Element) {
+    /// Adds a device to a machine.
+    pub async fn add_device(&self, vm: &VmId, device: Element) {
         let change = Element::new("deviceChange")
             .of_kind("VirtualDeviceConfigSpec")
             .holding(Element::text("operation", "add"))
@@ -166,7 +187,8 @@ impl Centre {
         self.run("ReconfigVM_Task", &self.the(vm).await, vec![spec]).await;
     }
 
-    pub(crate) async fn settings(&self, vm: &VmId) -> BTreeMap<String, String> {
+    /// The further settings of a machine.
+    pub async fn settings(&self, vm: &VmId) -> BTreeMap<String, String> {
         let path = "config.extraConfig";
         let told = self.client.object(&self.the(vm).await, &[path]).await.unwrap().unwrap();
         let one = |one: &Element| {
@@ -177,7 +199,7 @@ impl Centre {
     }
 
     /// A copy as an administrator makes one, with all settings of the original.
-    pub(crate) async fn copy(&self, vm: &VmId, name: &str) -> Moref {
+    pub async fn copy(&self, vm: &VmId, name: &str) -> Moref {
         let of = self.the(vm).await;
         let paths = ["parent", "resourcePool", "config.extraConfig"];
         let told = self.client.object(&of, &paths).await.unwrap().unwrap();
@@ -195,7 +217,7 @@ impl Centre {
     }
 
     /// Writes a machine's labels.
-    pub(crate) async fn label(&self, name: &str, labels: &str) {
+    pub async fn label(&self, name: &str, labels: &str) {
         let content = self.client.session().await.unwrap().content.clone();
         let manager = content.object("customFieldsManager").unwrap();
         let name_of =
@@ -211,7 +233,7 @@ impl Centre {
     }
 
     /// Ends every session but our own; gives how many there were.
-    pub(crate) async fn end_other_sessions(&self) -> usize {
+    pub async fn end_other_sessions(&self) -> usize {
         let session = self.client.session().await.unwrap();
         let manager = session.content.object("sessionManager").unwrap();
         let told = self.client.object(&manager, &["sessionList"]).await.unwrap().unwrap();
@@ -224,7 +246,7 @@ impl Centre {
     }
 
     /// Names of all switches of hosts.
-    pub(crate) async fn switches(&self) -> Vec<String> {
+    pub async fn switches(&self) -> Vec<String> {
         let path = "configManager.networkSystem";
         let hosts = self.all("HostSystem", &[path]).await;
         let at: Vec<Moref> = hosts.iter().map(|host| host.moref(path).unwrap()).collect();
@@ -253,37 +275,54 @@ fn client_of(vcsim: &Vcsim) -> Client {
     Client::new(address.client().unwrap(), address.url, Box::new(move || Ok(login.clone())))
 }
 
-/// Stands between a client and a server that do without TLS. It hands on all that both say, and
-/// loses the answer to one call when it is told to.
-pub(crate) struct Between {
+/// Stands between a client and a server that do without TLS. It hands on all that both say, loses the
+/// answer to a call when it is told to, and says words of the same length in the place of others.
+#[derive(Debug)]
+pub struct Between {
     address: SocketAddr,
     orders: Arc<Orders>,
     _stands: JoinHandle<()>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Orders {
-    lose: Mutex<Option<String>>,
+    /// One of these calls, whichever comes first.
+    lose: Mutex<Vec<String>>,
     lost: AtomicUsize,
+    instead: Mutex<Vec<(String, String)>>,
 }
 
 impl Orders {
     /// Whether a request is the one whose answer is to be lost.
     fn is_it(&self, request: &[u8]) -> bool {
         let mut lose = self.lose.lock().unwrap();
-        let is_it = lose.as_ref().is_some_and(|call| {
+        let is_it = lose.iter().any(|call| {
             let call = format!("<{call}>");
             request.windows(call.len()).any(|part| part == call.as_bytes())
         });
         if is_it {
-            *lose = None;
+            lose.clear();
         }
         is_it
+    }
+
+    /// What is handed on of what was said.
+    fn reworded(&self, said: &[u8]) -> Vec<u8> {
+        let mut said = said.to_vec();
+        for (words, others) in self.instead.lock().unwrap().iter() {
+            let length = words.len();
+            let found = said.windows(length).position(|part| part == words.as_bytes());
+            if let Some(at) = found {
+                said[at..at + length].copy_from_slice(others.as_bytes());
+            }
+        }
+        said
     }
 }
 
 impl Between {
-    pub(crate) async fn open(server: SocketAddr) -> Self {
+    /// Stands before a server.
+    pub async fn open(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let orders = Arc::new(Orders::default());
@@ -299,18 +338,37 @@ impl Between {
         Self { address, orders, _stands: stands }
     }
 
-    pub(crate) const fn address(&self) -> SocketAddr {
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(crate) fn lose_answer_to(&self, call: &str) {
+    /// Loses the answer to the next call of that name.
+    pub fn lose_answer_to(&self, call: &str) {
+        self.lose_answer_to_one_of(&[call]);
+    }
+
+    /// Loses the answer to whichever of these calls is made next; to none if there are none.
+    pub fn lose_answer_to_one_of(&self, calls: &[&str]) {
         self.orders.lost.store(0, Ordering::SeqCst);
-        *self.orders.lose.lock().unwrap() = Some(call.to_owned());
+        *self.orders.lose.lock().unwrap() = calls.iter().map(|&call| call.to_owned()).collect();
     }
 
     /// How many answers were lost since.
-    pub(crate) fn lost(&self) -> usize {
+    #[must_use]
+    pub fn lost(&self) -> usize {
         self.orders.lost.load(Ordering::SeqCst)
+    }
+
+    /// Says `others` where either side says `words`, from now on.
+    ///
+    /// # Panics
+    ///
+    /// If they have not the same length, which was said already.
+    pub fn say_instead(&self, words: &str, others: &str) {
+        assert_eq!(words.len(), others.len(), "{words} and {others}");
+        self.orders.instead.lock().unwrap().push((words.to_owned(), others.to_owned()));
     }
 }
 
@@ -326,7 +384,7 @@ async fn hand_on(mut client: TcpStream, server: SocketAddr, orders: Arc<Orders>)
                 let Ok(count @ 1..) = read else { return };
                 request.extend_from_slice(&asked[..count]);
                 is_lost |= orders.is_it(&request);
-                if server.write_all(&asked[..count]).await.is_err() {
+                if server.write_all(&orders.reworded(&asked[..count])).await.is_err() {
                     return;
                 }
             }
@@ -337,7 +395,7 @@ async fn hand_on(mut client: TcpStream, server: SocketAddr, orders: Arc<Orders>)
                     orders.lost.fetch_add(1, Ordering::SeqCst);
                     return;
                 }
-                if client.write_all(&answered[..count]).await.is_err() {
+                if client.write_all(&orders.reworded(&answered[..count])).await.is_err() {
                     return;
                 }
             }
