@@ -12,7 +12,7 @@ use common::task::Chain;
 use libvirt_rpc::{
     Domain, Error, Network, Pool, Volume, XmlKind,
     address::Transport,
-    code::{ACCESS_DENIED, AUTH_FAILED, OPERATION_DENIED, VOLUME_EXISTS},
+    code::{ACCESS_DENIED, AUTH_FAILED, OPERATION_DENIED, OPERATION_INVALID, VOLUME_EXISTS},
     xml::Element,
 };
 
@@ -71,6 +71,9 @@ fn answered<T>(
 fn standing_of(done: Result<(), Error>) -> Standing {
     match done {
         Ok(()) => Standing::Granted,
+        // libvirt looks at rights before it looks at states: a network that is defined nowhere, for
+        // one, cannot come up with its host.
+        Err(error) if error.is(&[OPERATION_INVALID]) => Standing::Granted,
         Err(error) if error.is(&[ACCESS_DENIED, OPERATION_DENIED, AUTH_FAILED]) => {
             let remedy = "let this user read and write, by the socket's group or an access rule";
             Standing::Missing(format!("{error}; {remedy}"))
