@@ -5,7 +5,6 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use aggregator::hypervisor::{
@@ -121,11 +120,12 @@ impl Bench for NamespaceBench {
     async fn things(&self) -> BTreeSet<String> {
         let folders = self.records().into_iter().map(|(folder, _)| folder.display().to_string());
         let mut things: BTreeSet<String> = folders.collect();
-        let groups = Command::new("find").args(["/sys/fs/cgroup", "-type", "d"]).output().unwrap();
-        let groups = String::from_utf8_lossy(&groups.stdout);
-        // Of these uuids alone: others may make machines at the same time.
-        let ours = groups.lines().filter(|group| group.contains("00000000c0f"));
-        things.extend(ours.map(str::to_owned));
+        // Of this folder's groups alone: others may make machines at the same time.
+        let text = fs::read_to_string(state(self.folder.path()).join("fabric.json")).unwrap();
+        for base in text.split('"').filter(|word| word.contains("/sinter-")) {
+            let groups = fs::read_dir(base).into_iter().flatten();
+            things.extend(groups.map(|group| group.unwrap().path().display().to_string()));
+        }
         things
     }
 
