@@ -12,11 +12,12 @@
 //! application is named only where it is certain or nearly so without the process.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
     time::Duration,
 };
 
+use ahash::HashMap;
 use common::{
     clock::Timestamp,
     id::AppName,
@@ -33,6 +34,7 @@ mod ends;
 mod listeners;
 mod near;
 mod openings;
+mod order;
 mod payload;
 mod rows;
 mod track;
@@ -43,6 +45,7 @@ use listeners::Listeners;
 use near::NearEnds;
 pub(super) use openings::NameOf;
 use openings::Openings;
+use order::in_order;
 use track::Track;
 
 /// Most ends kept until the next look. Beyond, they are settled at once, and what they received may be one
@@ -105,7 +108,7 @@ pub(super) fn listening(
     holders: &Holders,
     ephemeral: &RangeInclusive<u16>,
 ) -> HashMap<ProcessKey, BTreeSet<u16>> {
-    let mut ports: HashMap<ProcessKey, BTreeSet<u16>> = HashMap::new();
+    let mut ports: HashMap<ProcessKey, BTreeSet<u16>> = HashMap::default();
     for row in rows.iter().filter(|row| row.listens(ephemeral)) {
         for holder in holders.of(row.inode) {
             ports.entry(*holder).or_default().insert(row.key.local.port());
@@ -161,19 +164,23 @@ impl Connections {
         self.hear(after, name_of);
         self.books.openings.name_all(name_of);
         self.begin(look);
-        look.rows.iter().for_each(|row| self.near.note(&row.key));
+        self.note_near_ends(&before, look);
         self.settle_all(before, look);
         let rows = in_order(look.rows);
         let mut table = Vec::with_capacity(rows.len());
         let mut undecided = Vec::new();
         for row in rows {
-            let Some((connection, is_new)) = self.see(row, look) else { continue };
-            if let Some(edge) = self.undecided(&row.key, &connection).filter(|_| is_new) {
+            let (connection, is_new) = self.see(row, look);
+            if is_new && let Some(edge) = self.undecided(&row.key, &connection) {
                 undecided.push((table.len(), edge));
             }
             table.push((row.key, connection));
         }
-        self.let_go(look);
+        // What was seen is remembered, so that nothing is gone if no more is.
+        if self.tracks.len() > table.len() {
+            self.let_go(look);
+        }
+        self.forget_late(look);
         let decisions = self.books.decide();
         for (at, edge) in undecided {
             let Some((key, connection)) = table.get_mut(at) else { continue };
@@ -216,6 +223,15 @@ impl Connections {
         self.listeners.note(look);
     }
 
+    /// An end that does not say from which address it was spoken to is settled by what the table says. A row is
+    /// noted when it is first seen; only these need it sooner.
+    fn note_near_ends(&mut self, before: &[Ended], look: &Look<'_>) {
+        let has_no_own = |ended: &Ended| ended.key.local.ip().is_unspecified();
+        if before.iter().chain(&self.heard).any(has_no_own) {
+            look.rows.iter().for_each(|row| self.near.note(&row.key));
+        }
+    }
+
     /// Settles what was told before the table was read. Of what was told after, those whose remains are in
     /// the table already; the others wait for the next look.
     fn settle_all(&mut self, before: Vec<Ended>, look: &Look<'_>) {
@@ -247,15 +263,6 @@ impl Connections {
             }
         }
     }
-}
-
-/// The rows as they stand in the table. Sockets that share a port have one key; the oldest one speaks for
-/// them. What is sorted is where they are: the rows of the table are many times as large.
-fn in_order(rows: &[Row]) -> Vec<&Row> {
-    let mut rows: Vec<&Row> = rows.iter().collect();
-    rows.sort_unstable_by_key(|row| (row.key, row.inode == 0, row.inode));
-    rows.dedup_by_key(|row| row.key);
-    rows
 }
 
 #[cfg(test)]

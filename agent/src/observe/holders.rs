@@ -6,12 +6,9 @@
 //! can be handed on without anything to notice. Sockets whose control group names their application need no
 //! process and are not asked for.
 
-use std::{
-    cmp::Reverse,
-    collections::{HashMap, HashSet},
-    io,
-};
+use std::{cmp::Reverse, io};
 
+use ahash::{HashMap, HashSet};
 use common::sample::ProcessKey;
 
 /// Looks after which every process is read though nothing asks for it.
@@ -57,6 +54,7 @@ pub(super) struct Holders {
 #[derive(Debug, Default)]
 struct Held {
     by: Vec<ProcessKey>,
+    /// The look that asked for it last; 0 before the first.
     look: u32,
 }
 
@@ -71,10 +69,12 @@ impl Holders {
         self.look += 1;
         let lives: HashSet<ProcessKey> = living.iter().map(|candidate| candidate.key).collect();
         self.read.retain(|key, _| lives.contains(key));
-        let mut missing: HashMap<u32, Wanted<'_>> = HashMap::new();
+        let mut missing: HashMap<u32, Wanted<'_>> = HashMap::default();
+        let mut asked = 0;
         for one in wanted {
-            let is_new = !self.by_inode.contains_key(&one.inode);
             let held = self.by_inode.entry(one.inode).or_default();
+            let is_new = held.look == 0;
+            asked += usize::from(held.look != self.look);
             held.look = self.look;
             let had_holder = !held.by.is_empty();
             held.by.retain(|holder| lives.contains(holder));
@@ -83,7 +83,9 @@ impl Holders {
             }
         }
         let look = self.look;
-        self.by_inode.retain(|_, held| held.look == look);
+        if self.by_inode.len() > asked {
+            self.by_inode.retain(|_, held| held.look == look);
+        }
         let is_due = self.look - self.walked_at >= LOOKS_BETWEEN_WALKS && !wanted.is_empty();
         if is_due {
             self.walk(living, sockets_of);
@@ -124,7 +126,7 @@ impl Holders {
     ) {
         let asked = missing.len();
         let mut listeners = missing.values().filter(|wanted| wanted.listens).count();
-        let mut touched: HashSet<u32> = HashSet::new();
+        let mut touched: HashSet<u32> = HashSet::default();
         for (is_skipped, process) in self.order(&missing, living) {
             if missing.is_empty() || (is_skipped && listeners == 0) {
                 break;

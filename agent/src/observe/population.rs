@@ -1,7 +1,8 @@
 //! The living processes, each with what hardly changes and the application it belongs to.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
+use ahash::{HashMap, HashSet};
 use common::{
     id::AppName,
     sample::{Process, ProcessKey, ServiceState},
@@ -123,7 +124,7 @@ impl Population {
     /// The processes of some applications.
     pub(super) fn members_of(&self, applications: &BTreeSet<&AppName>) -> HashSet<ProcessKey> {
         if applications.is_empty() {
-            return HashSet::new();
+            return HashSet::default();
         }
         let members = self.members.values();
         let members = members.filter(|member| applications.contains(&member.application));
@@ -213,7 +214,7 @@ impl Population {
 
     /// The application of all processes of a unit; `None` if they belong to several.
     pub(super) fn units(&self) -> HashMap<&str, Option<&AppName>> {
-        let mut units: HashMap<&str, Option<&AppName>> = HashMap::new();
+        let mut units: HashMap<&str, Option<&AppName>> = HashMap::default();
         for member in self.members.values() {
             let Some(unit) = member.traits.unit.as_deref() else { continue };
             let known = units.entry(unit).or_insert(Some(&member.application));
@@ -423,7 +424,7 @@ mod tests {
         let mut population = Population::default();
         population.update(vec![seen(10, 1, "a"), seen(11, 1, "b")], |_| Some(Traits::default()));
         let listener = seen(11, 1, "b").key;
-        population.listen([(listener, BTreeSet::from([80]))].into());
+        population.listen([(listener, BTreeSet::from([80]))].into_iter().collect());
 
         population.name(&Rules(vec![rule]), &[]);
 

@@ -4,12 +4,9 @@
 //! Connections that several applications may have opened are told apart by count only: each application is
 //! given as many as it was told to have opened, and what they carried stays with nobody.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::SocketAddr,
-    ops::RangeInclusive,
-};
+use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive};
 
+use ahash::HashMap;
 use common::{
     clock::Timestamp,
     id::AppName,
@@ -38,7 +35,7 @@ impl Default for Books {
             edges: Edges::default(),
             openings: Openings::default(),
             sightings: Sightings::default(),
-            undecided: HashMap::new(),
+            undecided: HashMap::default(),
             ephemeral: 32_768..=60_999,
             now: Timestamp::default(),
         }
@@ -146,7 +143,7 @@ impl Books {
             let end = (edge.protocol, SocketAddr::new(edge.remote, edge.port));
             by_end.entry(end).or_default().push((edge, flow));
         }
-        let mut decisions = HashMap::new();
+        let mut decisions = HashMap::default();
         // The kernel forgets the port of a refused attempt; what is left when the others are decided is its.
         let (forgotten, whole): (Vec<_>, Vec<_>) =
             by_end.into_iter().partition(|((_, end), _)| end.port() == 0);

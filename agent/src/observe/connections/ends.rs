@@ -190,8 +190,7 @@ impl Connections {
     /// Counts as ended what the table has no more. What was told to have ended after the table was read is
     /// not settled yet, and stays.
     pub(super) fn let_go(&mut self, look: &Look<'_>) {
-        let awaited: std::collections::HashSet<u64> =
-            self.heard.iter().map(|ended| ended.cookie).collect();
+        let awaited: ahash::HashSet<u64> = self.heard.iter().map(|ended| ended.cookie).collect();
         let gone = self.tracks.iter().filter(|(_, track)| {
             track.look != self.looks && (track.cookie == 0 || !awaited.contains(&track.cookie))
         });
@@ -199,6 +198,10 @@ impl Connections {
         for key in gone {
             self.lose(&key, look);
         }
+    }
+
+    /// Awaits no end any more that is too long in coming.
+    pub(super) fn forget_late(&mut self, look: &Look<'_>) {
         self.late.retain(|_, late| look.now.since(late.since) < LATE_WITHIN);
     }
 

@@ -1,12 +1,12 @@
 //! Who listens where, now and a little while ago, and what that says of a connection's direction.
 
 use std::{
-    collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
     time::Duration,
 };
 
+use ahash::HashMap;
 use common::{
     clock::Timestamp,
     id::AppName,

@@ -408,7 +408,7 @@ impl World {
             rows: &rows,
             holders: &holders,
             applications: &self.applications,
-            groups: &HashMap::new(),
+            groups: &HashMap::default(),
             ephemeral: EPHEMERAL,
             ends_are_told: self.kernel.ends,
             now: Timestamp::from_millis(self.now),

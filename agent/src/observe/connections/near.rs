@@ -1,11 +1,9 @@
 //! From which address this machine speaks to a far one. Of a connection that is cut off from this side the
 //! kernel forgets it before it tells the end.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    net::IpAddr,
-};
+use std::{collections::BTreeSet, net::IpAddr};
 
+use ahash::HashMap;
 use common::sample::ConnectionKey;
 
 /// Most far addresses remembered.

@@ -4,10 +4,11 @@
 //! seen of connections to the same far end before, if it leaves little doubt. Otherwise nobody is named.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
+use ahash::HashMap;
 use common::{
     id::AppName,
     sample::{ProcessKey, Protocol},

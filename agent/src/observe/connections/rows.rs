@@ -19,39 +19,38 @@ use super::{
 const AMBIGUOUS: &str = "ambiguous: several applications talk to its far end";
 
 impl Connections {
-    /// Takes a row in, and says whether it is not what it was at the look before; `None` if the table has one
-    /// of the same ends already.
-    pub(super) fn see(&mut self, row: &Row, look: &Look<'_>) -> Option<(Connection, bool)> {
+    /// Takes a row in, and says whether it is not what it was at the look before.
+    pub(super) fn see(&mut self, row: &Row, look: &Look<'_>) -> (Connection, bool) {
         let is_recent = look.now.since(self.looked_at) <= SAME_WITHIN;
-        let known = self.tracks.get(&row.key);
-        if known.is_some_and(|track| track.look == self.looks) {
-            return None;
-        }
-        // Its end was told since the look before.
-        let is_fresh = known.is_some_and(|track| track.state != row.state);
-        let relation = known.map_or(Relation::Other, |track| track.relation(row, is_recent));
-        match relation {
-            Relation::Same => {}
-            Relation::Remains => self.note_remains(row, look),
-            Relation::Other => {
-                self.lose(&row.key, look);
-                let track = self.first_sight(row, look);
-                self.tracks.insert(row.key, track);
-                if row.cookie != 0 {
-                    self.by_cookie.insert(row.cookie, row.key);
-                }
+        let Some(track) = self.tracks.get_mut(&row.key) else {
+            return (self.begin_with(row, look), true);
+        };
+        match track.relation(row, is_recent) {
+            // Most rows are, and they are looked up once.
+            Relation::Same => {
+                // Its end was told since the look before.
+                let is_fresh = track.state != row.state;
+                track.look = self.looks;
+                (go_on(track, row, look, &self.listeners, &mut self.books), is_fresh)
             }
+            Relation::Remains => (self.go_on_as_remains(row, look), true),
+            Relation::Other => (self.begin_with(row, look), true),
         }
-        let track = self.tracks.get_mut(&row.key)?;
-        let holder = holder_of(row, track, &self.listeners, look);
-        track.look = self.looks;
-        track.inode = row.inode;
-        track.state = row.state;
-        if relation != Relation::Other {
-            name(track, row, &holder, &self.listeners, &mut self.books);
+    }
+
+    /// Takes in a row of a socket that was not seen before.
+    fn begin_with(&mut self, row: &Row, look: &Look<'_>) -> Connection {
+        self.near.note(&row.key);
+        self.lose(&row.key, look);
+        if row.cookie != 0 {
+            self.by_cookie.insert(row.cookie, row.key);
         }
-        count(track, row, &holder, relation == Relation::Other, &mut self.books);
-        Some((connection(track, row, holder, look), relation != Relation::Same || is_fresh))
+        let mut track = self.first_sight(row, look);
+        let holder = holder_of(row, &track, &self.listeners, look);
+        count(&mut track, row, &holder, true, &mut self.books);
+        let connection = connection(&mut track, row, holder, look);
+        self.tracks.insert(row.key, track);
+        connection
     }
 
     /// The edge that decides whose `connection` is, if that is to be decided at this look.
@@ -63,7 +62,10 @@ impl Connections {
         let is_open = connection.holder.application().is_some()
             || connection.direction != Direction::Outbound
             || connection.inode.is_some();
-        let edge = self.books.edge(key, connection.direction, None).filter(|_| !is_open)?;
+        if is_open {
+            return None;
+        }
+        let edge = self.books.edge(key, connection.direction, None)?;
         self.books.is_undecided(&edge).then_some(edge)
     }
 
@@ -88,7 +90,14 @@ impl Connections {
         }
     }
 
-    /// The socket is gone; the row is what remains of it. Its end may be told already.
+    /// The row of a socket that is gone, and whose end may be told already.
+    fn go_on_as_remains(&mut self, row: &Row, look: &Look<'_>) -> Connection {
+        self.note_remains(row, look);
+        let Some(track) = self.tracks.get_mut(&row.key) else { return self.begin_with(row, look) };
+        track.look = self.looks;
+        go_on(track, row, look, &self.listeners, &mut self.books)
+    }
+
     fn note_remains(&mut self, row: &Row, look: &Look<'_>) {
         let Some(track) = self.tracks.get_mut(&row.key) else { return };
         let is_told = track.stage == Stage::Over;
@@ -119,7 +128,7 @@ impl Connections {
         let certain = look.certain(row).and_then(|holder| holder.application().cloned());
         let application = certain.or_else(|| of_listener.and_then(|l| l.application.clone()));
         let mut track = Track {
-            look: 0,
+            look: self.looks,
             cookie: row.cookie,
             inode: row.inode,
             state: row.state,
@@ -156,6 +165,22 @@ impl Connections {
             track.open(&row.key, &mut self.books);
         }
     }
+}
+
+/// The row of a socket that was seen before.
+fn go_on(
+    track: &mut Track,
+    row: &Row,
+    look: &Look<'_>,
+    listeners: &Listeners,
+    books: &mut Books,
+) -> Connection {
+    let holder = holder_of(row, track, listeners, look);
+    track.inode = row.inode;
+    track.state = row.state;
+    name(track, row, &holder, listeners, books);
+    count(track, row, &holder, false, books);
+    connection(track, row, holder, look)
 }
 
 /// Who holds `row`. Without a process it is whose it was when it was open, or its listener's.

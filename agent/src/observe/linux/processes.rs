@@ -5,12 +5,12 @@
 //! that is what processes do. Kernel threads are left out: they belong to no application.
 
 use std::{
-    collections::HashSet,
     fs::File,
     io::{self, Read as _},
     time::Duration,
 };
 
+use ahash::HashSet;
 use common::{
     clock::Timestamp,
     sample::ProcessKey,

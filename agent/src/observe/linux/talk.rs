@@ -1,12 +1,9 @@
 //! All of a look that is about sockets: reads them and what was told of them, finds who holds them, and lets
 //! the shared reasoning make the table, the flows and their coverage.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::RangeInclusive,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
+use ahash::HashMap;
 use common::{
     clock::Timestamp,
     id::AppName,
@@ -68,7 +65,7 @@ impl Talk {
             groups: Groups::new(),
             holders: Holders::default(),
             connections: Connections::default(),
-            strangers: HashMap::new(),
+            strangers: HashMap::default(),
             read: 0,
         }
     }
@@ -215,7 +212,7 @@ impl Talk {
 
     /// The names of the control groups that made the sockets.
     fn units(&mut self, rows: &[Row]) -> HashMap<u64, Arc<str>> {
-        let mut units = HashMap::new();
+        let mut units = HashMap::default();
         let mut last = None;
         for row in rows {
             if row.cgroup == last {
