@@ -114,17 +114,24 @@ pub fn amend(known: &mut Observation, sample: &Sample) {
     }
 }
 
+/// Walks both tables once, side by side: they stand in one order.
 fn changes<K: Ord + Clone, V: PartialEq + Clone>(
     before: &BTreeMap<K, V>,
     after: &BTreeMap<K, V>,
 ) -> TableDelta<K, V> {
-    let upserted = after
-        .iter()
-        .filter(|(key, row)| before.get(key) != Some(row))
-        .map(|(key, row)| (key.clone(), row.clone()))
-        .collect();
-    let removed = before.keys().filter(|key| !after.contains_key(key)).cloned().collect();
-    TableDelta { upserted, removed }
+    let mut delta = TableDelta::default();
+    let mut former = before.iter().peekable();
+    for (key, row) in after {
+        while let Some((gone, _)) = former.next_if(|(known, _)| *known < key) {
+            delta.removed.push(gone.clone());
+        }
+        let known = former.next_if(|(known, _)| *known == key);
+        if known.is_none_or(|(_, known)| known != row) {
+            delta.upserted.push((key.clone(), row.clone()));
+        }
+    }
+    delta.removed.extend(former.map(|(gone, _)| gone.clone()));
+    delta
 }
 
 fn amend_table<K: Ord + Clone, V: Clone>(table: &mut BTreeMap<K, V>, delta: &TableDelta<K, V>) {
