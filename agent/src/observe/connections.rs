@@ -271,3 +271,7 @@ mod counts;
 mod lives;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod told;
+#[cfg(test)]
+mod whose;
