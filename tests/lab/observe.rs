@@ -6,6 +6,8 @@
 mod floors;
 mod stand;
 mod idle;
+mod openings;
+mod ticks;
 mod wire;
 
 use std::{
@@ -58,6 +60,8 @@ enum Task {
     Look(Size),
     /// The agent that is given rests before a table of a thousand sockets.
     Rest(PathBuf),
+    /// Use is looked at between two samples.
+    Tick(ticks::Beside),
 }
 
 /// The agent at rest, and what it would send.
@@ -79,13 +83,17 @@ const EXPORTER: &str = "node_exporter + tcpstat + processes";
 ///
 /// If namespaces cannot be made here, or the measured processes do not come up.
 pub fn measure() -> Result<Vec<Row>, Failure> {
-    let agent = crate::programs::program("sinter-agent")?;
+    let agent = idle::Agent::find()?;
     let mut rows = Vec::new();
     for size in SIZES {
         rows.extend(of_size(&inside::<Looked>(&Task::Look(size))?));
     }
-    let rested: Rested = inside(&Task::Rest(agent))?;
-    rows.extend(rested.idle.rows());
+    for beside in ticks::ALL {
+        rows.push(inside::<ticks::Ticked>(&Task::Tick(beside))?.row());
+    }
+    rows.extend(openings::measure()?);
+    let rested: Rested = inside(&Task::Rest(agent.program.clone()))?;
+    rows.extend(rested.idle.rows(agent.build));
     rows.extend(rested.wire.rows());
     Ok(rows)
 }
@@ -126,6 +134,11 @@ pub fn observed(file: &Path) -> Result<(), Failure> {
             let _stand = stand::Stand::put_up(size, folder)?;
             let wire = wire::measure()?;
             serde_json::to_string(&Rested { idle: idle::measure(folder, &agent)?, wire })?
+        }
+        Task::Tick(beside) => {
+            let size = Size { sockets: 0, processes: beside.processes };
+            let _stand = stand::Stand::put_up(size, folder)?;
+            serde_json::to_string(&ticks::measure(beside)?)?
         }
     };
     writeln!(io::stdout(), "{measured}")?;

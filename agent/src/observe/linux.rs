@@ -171,6 +171,3 @@ impl Observe for LinuxObserver {
         self.usage.take_back();
     }
 }
-
-#[cfg(test)]
-mod tests;

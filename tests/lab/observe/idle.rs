@@ -1,8 +1,8 @@
 //! The agent at rest: the program itself, with an identity and an aggregator that is not there.
 
 use std::{
-    fs,
-    path::Path,
+    env, fs,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -26,6 +26,34 @@ use crate::figure::{Failure, Row, Target};
 const WARM_AFTER: Duration = Duration::from_secs(25);
 /// Six samples at the default cadence.
 const MEASURED_FOR: Duration = Duration::from_secs(60);
+
+/// The program that rests.
+#[derive(Debug)]
+pub(super) struct Agent {
+    pub(super) program: PathBuf,
+    /// Which build of it that is, for people.
+    pub(super) build: &'static str,
+}
+
+impl Agent {
+    /// The one that `SINTER_STATIC_AGENT` names, which is as it is shipped; else this laboratory's own build.
+    pub(super) fn find() -> Result<Self, Failure> {
+        let Some(named) = env::var_os("SINTER_STATIC_AGENT") else {
+            let program = crate::programs::program("sinter-agent")?;
+            return Ok(Self { program, build: "the laboratory's build" });
+        };
+        let program = PathBuf::from(named);
+        if !program.is_file() {
+            let named = program.display();
+            return Err(format!(
+                "SINTER_STATIC_AGENT names {named}, which is no file; \
+                 packaging/build-agent.sh builds one and says where"
+            )
+            .into());
+        }
+        Ok(Self { program, build: "as shipped" })
+    }
+}
 
 /// What the agent costs at rest.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -112,15 +140,16 @@ fn configured(folder: &Path) -> Result<std::path::PathBuf, Failure> {
 
 impl Idle {
     #[expect(clippy::cast_precision_loss, reason = "bytes of one process")]
-    pub(super) fn rows(&self) -> [Row; 3] {
+    pub(super) fn rows(&self, build: &str) -> [Row; 3] {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let row = |what: &str, value: f64, unit: &'static str, most: f64| {
+            let name = format!("{what} at rest, 1,000 sockets, {build}");
+            Row::new(name, value, unit).held_to(Target::AtMost(most))
+        };
         [
-            Row::new("CPU of the agent at rest, 1,000 sockets", self.cpu_percent, "% of a core")
-                .held_to(Target::AtMost(0.2)),
-            Row::new("resident memory of the agent at rest", mib(self.resident), "MiB")
-                .held_to(Target::AtMost(16.0)),
-            Row::new("most resident memory of it so far", mib(self.most_resident), "MiB")
-                .held_to(Target::AtMost(16.0)),
+            row("CPU of the agent", self.cpu_percent, "% of a core", 0.2),
+            row("resident memory of the agent", mib(self.resident), "MiB", 16.0),
+            row("most resident memory of the agent", mib(self.most_resident), "MiB", 16.0),
         ]
     }
 }

@@ -242,6 +242,3 @@ fn flat(text: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|line| line.split_once(' '));
     lines.find(|(key, _)| *key == name)?.1.trim().parse().ok()
 }
-
-#[cfg(test)]
-mod tests;

@@ -11,10 +11,7 @@ use nix::{
 };
 
 use super::*;
-use crate::observe::{
-    linux::tests::cpu,
-    seen::{Kin, Standing},
-};
+use crate::observe::seen::{Kin, Standing};
 
 /// Runs `work` where tracefs is mounted at the folder it is given, which nobody else sees.
 fn with_tracefs(work: impl FnOnce(PathBuf) + Send + 'static) {
@@ -180,35 +177,4 @@ fn without_tracefs_it_is_said_so() {
     let nowhere = tempfile::tempdir().unwrap();
     let cause = Openings::open(&[nowhere.path().to_owned()]).unwrap_err();
     assert!(matches!(cause, Untold::NotMounted | Untold::Namespace), "{cause}");
-}
-
-/// Run alone: `cargo test --release -p agent --lib cost_of_an_opening -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-#[expect(clippy::print_stdout, reason = "it is run for what it prints")]
-fn the_cost_of_an_opening_is_a_few_microseconds() {
-    const ATTEMPTS: u32 = 10_000;
-    with_tracefs(|place| {
-        let remote = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let attempts = || (0..ATTEMPTS).for_each(|_| assert!(TcpStream::connect(remote).is_err()));
-        let cost = |work: &mut dyn FnMut()| {
-            let before = cpu();
-            work();
-            (cpu() - before) / ATTEMPTS
-        };
-        attempts();
-        let silent = cost(&mut || attempts());
-        let mut openings = Openings::open(&[place]).unwrap();
-        let traced = cost(&mut || attempts());
-        let mut told = Told::default();
-        let fetched = cost(&mut || openings.fetch(&mut told));
-
-        println!("an attempt {silent:?}, traced {traced:?}, fetched {fetched:?} each");
-        println!("{} told, {} lost", count(&told, remote), told.openings_lost);
-        assert_eq!(count(&told, remote), ATTEMPTS as usize);
-        (0..5).for_each(|_| attempts());
-        let mut told = Told::default();
-        openings.fetch(&mut told);
-        println!("of {}: {} told, {} lost", 5 * ATTEMPTS, count(&told, remote), told.openings_lost);
-    });
 }

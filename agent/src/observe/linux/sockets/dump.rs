@@ -143,7 +143,7 @@ impl Dump {
     }
 
     /// Has `take` every socket of the answer; gives whether the table changed meanwhile.
-    pub(super) fn ask_once(
+    fn ask_once(
         &mut self,
         question: Question,
         mut take: impl FnMut(&[u8]),

@@ -12,7 +12,6 @@ use nix::{
 };
 
 use super::*;
-use crate::observe::linux::tests::cpu;
 use crate::observe::seen::Ended;
 
 fn row_of(sockets: &Sockets, local: SocketAddr, remote: Option<SocketAddr>) -> Row {
@@ -231,41 +230,6 @@ fn a_reader_sees_the_network_namespace_of_its_thread() {
     let outside = Reader::new(&Setup::new(false)).read();
     let inode = row_of(&sockets, local, None).inode;
     assert!(outside.rows.iter().all(|row| row.inode != inode));
-}
-
-/// Run alone: `cargo test --release -p agent --lib ten_thousand -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-#[expect(clippy::print_stdout, reason = "it is run for what it prints")]
-fn ten_thousand_sockets_cost_little_more_than_the_kernels_own_part() {
-    const CONNECTIONS: usize = 5_000;
-    const ROUNDS: u32 = 20;
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let near = listener.local_addr().unwrap();
-    let mut open = Vec::new();
-    for _ in 0..CONNECTIONS {
-        open.push(TcpStream::connect(near).unwrap());
-        open.push(listener.accept().unwrap().0);
-    }
-    let used = |mut work: Box<dyn FnMut() + '_>| {
-        work();
-        let before = cpu();
-        (0..ROUNDS).for_each(|_| work());
-        (cpu() - before) / ROUNDS
-    };
-    let mut dump = Dump::default();
-    let mut reader = Reader::new(&Setup::new(false));
-
-    let bare = used(Box::new(|| {
-        for question in QUESTIONS {
-            dump.ask_once(question, |_| ()).unwrap();
-        }
-    }));
-    let ours = used(Box::new(|| assert!(reader.read().rows.len() >= 2 * CONNECTIONS)));
-    let theirs = used(Box::new(|| assert!(netstat::read().rows.len() >= 2 * CONNECTIONS)));
-
-    println!("the kernel's part {bare:?}, our reading {ours:?}, netstat2's {theirs:?}");
-    assert!(ours < bare * 2);
 }
 
 #[test]
