@@ -20,7 +20,7 @@ mod planetlab;
 mod read;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     time::Instant,
 };
@@ -32,10 +32,10 @@ use self::hours::Hours;
 pub use self::read::{AnalyseError, BadLine, Format, MemoryAssumed};
 use crate::{
     grouping::GroupRules,
-    history::{History, Limits},
     hypervisor::Inventory,
-    inference::{Context, Findings, infer},
+    inference::Findings,
     join::Joined,
+    past::{Past, Rules},
     plan::{Planned, Restraint, Situation, plan},
     policy::{Policy, Scope},
 };
@@ -93,9 +93,6 @@ pub struct Analysis {
     pub bad_lines: u64,
 }
 
-/// Windows that inference looks at one by one; what is older is in the history.
-const WINDOWS_HELD: usize = 12;
-
 /// Reads a folder or file and analyses it.
 ///
 /// # Errors
@@ -103,10 +100,10 @@ const WINDOWS_HELD: usize = 12;
 /// See [`AnalyseError`].
 pub fn analyse(path: &Path, wanted: &Wanted) -> Result<Analysis, AnalyseError> {
     let begun = Instant::now();
-    let mut fold = Fold::new(wanted);
+    let mut fold = Fold { past: Past::new(&wanted.policy), hours: BTreeMap::new() };
     let recording = read::read(path, wanted, &mut |window| fold.take(window))?;
     let read_seconds = begun.elapsed().as_secs_f64();
-    if fold.windows == 0 {
+    if fold.past.windows() == 0 {
         return Err(AnalyseError::Empty {
             path: path.to_owned(),
             format: recording.format,
@@ -114,21 +111,15 @@ pub fn analyse(path: &Path, wanted: &Wanted) -> Result<Analysis, AnalyseError> {
         });
     }
     let begun = Instant::now();
-    let (scope, cooldowns, busy) = (Scope::default(), BTreeMap::new(), BTreeSet::new());
-    let held: Vec<&Joined> = fold.held.iter().collect();
-    let findings = infer(
-        &held,
-        &Context {
-            policy: &fold.policy,
-            catalogue: &recording.catalogue,
-            scope: &scope,
-            groups: &GroupRules::default(),
-            former: &Findings::default(),
-            cooldowns: &cooldowns,
-            busy: &busy,
-            history: &fold.history,
-        },
-    );
+    let (scope, busy) = (Scope::default(), BTreeSet::new());
+    let policy = fold.past.timed(&wanted.policy);
+    let rules = Rules {
+        policy: &policy,
+        catalogue: &recording.catalogue,
+        scope: &scope,
+        groups: &GroupRules::default(),
+    };
+    let findings = fold.past.infer(&rules, &Findings::default());
     let infer_seconds = begun.elapsed().as_secs_f64();
     let begun = Instant::now();
     let planned = plan(&Situation {
@@ -136,13 +127,13 @@ pub fn analyse(path: &Path, wanted: &Wanted) -> Result<Analysis, AnalyseError> {
         findings: &findings,
         inventory: &recording.inventory,
         catalogue: &recording.catalogue,
-        policy: &fold.policy,
+        policy: &policy,
         scope: &scope,
         busy: &busy,
         restraint: Restraint::NONE,
     });
     let figures = Figures {
-        windows: fold.windows,
+        windows: fold.past.windows(),
         machines: findings.machines.len(),
         applications: findings.machines.values().map(|standing| standing.needs.len()).sum(),
         edges: findings.edges.len(),
@@ -165,44 +156,19 @@ pub fn analyse(path: &Path, wanted: &Wanted) -> Result<Analysis, AnalyseError> {
 
 /// What is left of the windows read so far.
 struct Fold {
-    policy: Policy,
-    history: History,
-    held: VecDeque<Joined>,
+    past: Past,
     hours: BTreeMap<VmId, Hours>,
-    windows: usize,
 }
 
 impl Fold {
-    fn new(wanted: &Wanted) -> Self {
-        let policy = wanted.policy.clone();
-        Self {
-            history: History::new(Limits::of(&policy)),
-            policy,
-            held: VecDeque::new(),
-            hours: BTreeMap::new(),
-            windows: 0,
-        }
-    }
-
     fn take(&mut self, window: Joined) {
-        // The windows of a recording are as long as they are, whatever the policy says.
-        let length = window.to.since(window.from);
-        if self.windows == 0 {
-            self.policy.window_seconds = length.as_secs().max(1);
-            self.history = History::new(Limits::of(&self.policy));
-        }
-        self.history.take(&window);
         for (vm, machine) in &window.machines {
             let cpu = machine.guest.cpu_mean.max(machine.outside.cpu_mean);
             if let Some(cpu) = cpu {
                 self.hours.entry(vm.clone()).or_default().take(window.from, cpu);
             }
         }
-        self.windows += 1;
-        self.held.push_back(window);
-        while self.held.len() > WINDOWS_HELD.max(self.policy.windows_needed) {
-            self.held.pop_front();
-        }
+        self.past.take(window);
     }
 }
 

@@ -27,6 +27,7 @@ pub mod join;
 pub mod regularity;
 pub mod history;
 pub mod inference;
+pub mod past;
 pub mod plan;
 pub mod journal;
 

@@ -6,20 +6,15 @@
 
 use std::path::Path;
 
-use common::{
-    id::HostId,
-    units::{Bytes, Millicores},
-};
-use ipnet::IpNet;
-
 use super::{
     Recording,
     read::{AnalyseError, BadLine, Format},
 };
 use crate::{
     catalogue::{Application, Catalogue, Class},
-    hypervisor::{Host, Inventory, Machine, Nic, Power, Volume},
-    join::{Joined, JoinedMachine},
+    hypervisor::Inventory,
+    join::Joined,
+    past::listed,
     tables::{Limits, Reader, Table},
 };
 
@@ -54,71 +49,6 @@ pub(super) fn read(path: &Path, take: &mut dyn FnMut(Joined)) -> Result<Recordin
         bad: bad.collect(),
         bad_lines,
     })
-}
-
-/// The machines of a window as a hypervisor would list them.
-fn listed(window: &Joined) -> Inventory {
-    let mut inventory = Inventory { taken_at: window.to, ..Inventory::default() };
-    let known = window
-        .machines
-        .iter()
-        .filter_map(|(vm, machine)| Some((vm, machine, machine.host.clone()?, machine.power?)));
-    for (vm, machine, host, power) in known {
-        let on = inventory.hosts.entry(host.clone()).or_insert_with(|| empty(&host));
-        if power == Power::On {
-            let given = machine.allocation;
-            on.cpu = Millicores(on.cpu.0.saturating_add(given.cpu.unwrap_or_default().0));
-            on.memory = Bytes(on.memory.0.saturating_add(given.memory.unwrap_or_default().0));
-        }
-        inventory.machines.insert(
-            vm.clone(),
-            Machine {
-                id: vm.clone(),
-                name: machine.name.clone(),
-                host,
-                power,
-                allocation: machine.allocation,
-                nics: vec![nic(machine)],
-                volumes: volumes(machine),
-                cloned_from: None,
-                plan: None,
-                labels: machine.labels.clone(),
-            },
-        );
-    }
-    inventory
-}
-
-fn empty(host: &HostId) -> Host {
-    Host {
-        id: host.clone(),
-        name: host.to_string(),
-        addresses: Vec::new(),
-        macs: Vec::new(),
-        cpu: Millicores(0),
-        memory: Bytes(0),
-        pools: Vec::new(),
-    }
-}
-
-fn nic(machine: &JoinedMachine) -> Nic {
-    Nic {
-        mac: String::new(),
-        network: None,
-        kind: "recorded".to_owned(),
-        addresses: machine.addresses.iter().copied().map(IpNet::from).collect(),
-        up: true,
-    }
-}
-
-fn volumes(machine: &JoinedMachine) -> Vec<Volume> {
-    let each = machine.pools.iter().map(|pool| Volume {
-        id: pool.clone(),
-        pool: pool.clone(),
-        capacity: None,
-        allocated: None,
-    });
-    each.collect()
 }
 
 fn note_applications(window: &Joined, catalogue: &mut Catalogue) {
