@@ -81,7 +81,8 @@ impl Shared {
         let may_begin = self.in_situation(settings, |now| {
             plan::may_begin(&filed.plan, &Situation { busy: &busy, ..*now })
         });
-        let Some(Err(reason)) = may_begin else { return false };
+        let unseen = || Err("the hypervisor has not told what is there".to_owned());
+        let Err(reason) = may_begin.unwrap_or_else(unseen) else { return false };
         if filed.waits_for(&reason) {
             let id = &filed.plan.id;
             self.tell("plan_waits", Some(id), format!("{id} waits: {reason}"));
