@@ -9,6 +9,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 mod world;
 #[path = "admin/intake.rs"]
 mod intake;
+#[path = "admin/planning.rs"]
+mod planning;
 
 use world::{World, command, sinterctl, vm};
 
@@ -29,6 +31,7 @@ const SHOWING: &[(&[&str], &str)] = &[
     (&["candidates"], "carry more applications"),
     (&["plans"], "report moves to idle"),
     (&["plan", "show", "p-1"], "- the machine itself"),
+    (&["plan", "show", "p-1"], "0.00 in the end; lower bound 0.00"),
     (&["plan", "what-if", "--set", "headroom=0.1"], "cost now"),
     (&["lists"], "GENERATION"),
     (&["lists", "--vm", "web"], "GENERATION"),

@@ -46,6 +46,7 @@ const GOLDEN: &str = "
 ---+++ sinter.admin.v1.PolicyService/GetGroupRules
 ----++ sinter.admin.v1.PolicyService/SetGroupRules
 ----++ sinter.admin.v1.PlanService/CreatePlan
+----++ sinter.admin.v1.PlanService/WatchPlanning
 ---+++ sinter.admin.v1.PlanService/ListPlans
 ---+++ sinter.admin.v1.PlanService/GetPlan
 ----++ sinter.admin.v1.PlanService/ApprovePlan

@@ -1,11 +1,11 @@
 //! The whole loop in a simulated world whose clock is turned: plans are promoted or led back,
 //! whatever is refused, lost or silent, and wherever the aggregator dies.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aggregator::{
     catalogue::Application,
-    cycle::SteeringError,
+    cycle::{At, Ground, SteeringError, WhatIf},
     hypervisor::Power,
     journal::{Event, Stage},
     plan::{Plan, Supposition},
@@ -825,17 +825,59 @@ async fn what_if_plans_under_another_policy_and_stores_nothing() {
     rig.until("windows closed", async || (aggregator.count("window_closed") >= 3).then_some(()))
         .await;
 
-    let as_set =
-        aggregator.steering.what_if(&rig.settings.policy, Supposition::default()).await.unwrap();
+    let ask = async |policy: &Policy, supposition| {
+        let asked = WhatIf::now(policy.clone(), supposition);
+        aggregator.steering.what_if(asked).await.unwrap().planned
+    };
+    let as_set = ask(&rig.settings.policy, Supposition::default()).await;
     let other = Policy { gain_per_disruption: 0.01, ..rig.settings.policy.clone() };
-    let otherwise = aggregator.steering.what_if(&other, Supposition::default()).await.unwrap();
+    let otherwise = ask(&other, Supposition::default()).await;
     let emptied = otherwise.plans.iter().flat_map(|plan| &plan.changes);
     let drained = emptied.filter(|(_, change)| change.retired).map(|(vm, _)| vm.clone()).collect();
-    let drain = Supposition { drained, ..Supposition::default() };
-    let ordered = aggregator.steering.what_if(&rig.settings.policy, drain).await.unwrap();
+    let ordered =
+        ask(&rig.settings.policy, Supposition { drained, ..Supposition::default() }).await;
 
     assert_eq!((as_set.plans.len(), otherwise.plans.len()), (0, 1));
     assert_eq!(ordered.plans.len(), 1, "what is to be emptied need not pay");
     assert!(rig.repository().plans().await.unwrap().is_empty());
+    aggregator.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_past_fleet_is_planned_on_as_it_was_and_one_that_is_not_kept_is_refused() {
+    let rig = left_to_itself(Approval::Automatic);
+    let aggregator = rig.start().await;
+    let made = proposed(&rig).await;
+    let made = rig.repository().plan(&made).await.unwrap().unwrap();
+    assert_eq!(rig.until_final(&made.id).await, Stage::Completed);
+    time::sleep(Duration::from_secs(60)).await;
+    let policy = &rig.settings.policy;
+    let ask = async |ground: Option<Arc<Ground>>| {
+        let asked = WhatIf::now(policy.clone(), Supposition::default());
+        aggregator.steering.what_if(WhatIf { ground, ..asked }).await.unwrap()
+    };
+    let read = std::sync::Mutex::new(Vec::new());
+    let told = |number, of| read.lock().unwrap().push((number, of));
+
+    let now = ask(None).await.planned;
+    let ground = aggregator.steering.ground(&At::Window(made.window.clone()), told).await.unwrap();
+    let then = ask(Some(Arc::new(ground))).await;
+    let row = rig.repository().window(&made.window).await.unwrap().unwrap();
+    let by_time = aggregator.steering.ground(&At::Time(row.closed_at), |_, _| {}).await.unwrap();
+    let by_time = ask(Some(Arc::new(by_time))).await;
+
+    assert!(now.plans.is_empty(), "it is done");
+    assert_eq!(then.planned.plans.len(), 1);
+    assert_eq!(then.planned.plans[0].moves, made.moves);
+    assert_eq!(by_time, then);
+    assert!(then.assumed[0].contains(made.window.as_str()), "{:?}", then.assumed);
+    let read = read.into_inner().unwrap();
+    assert_eq!(read.last().map(|(number, of)| number == of), Some(true));
+    let oldest = rig.repository().oldest_window().await.unwrap().unwrap().id;
+    let before = At::Time(common::clock::Timestamp::from_millis(1));
+    for at in [At::Window("w-1".parse().unwrap()), before] {
+        let refused = aggregator.steering.ground(&at, |_, _| {}).await.unwrap_err().to_string();
+        assert!(refused.contains(&format!("the oldest that is kept is {oldest}")), "{refused}");
+    }
     aggregator.stop().await;
 }

@@ -76,6 +76,7 @@ pub const TABLE: &[(&str, Requirement)] = &[
     ("/sinter.admin.v1.PolicyService/SetGroupRules", OPERATOR),
     // Stores nothing, but plans anew at every call: more than a look.
     ("/sinter.admin.v1.PlanService/CreatePlan", OPERATOR),
+    ("/sinter.admin.v1.PlanService/WatchPlanning", OPERATOR),
     ("/sinter.admin.v1.PlanService/ListPlans", VIEWER),
     ("/sinter.admin.v1.PlanService/GetPlan", VIEWER),
     ("/sinter.admin.v1.PlanService/ApprovePlan", OPERATOR),

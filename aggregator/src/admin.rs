@@ -38,6 +38,7 @@ mod refusal;
 mod settings;
 mod show;
 mod software;
+mod supposing;
 mod tokens;
 mod toml_text;
 

@@ -28,13 +28,14 @@ mod recovery;
 mod shared;
 mod steering;
 mod steps;
+mod supposing;
 mod windows;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use common::{
     clock::{Clock, Timestamp},
-    id::PlanId,
+    id::{PlanId, WindowId},
     mix::MixHash,
     task::Chain,
 };
@@ -47,15 +48,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-pub use self::steering::Steering;
 use self::{arrays::Arrays, looks::Looked, shared::Shared, steering::Command};
+pub use self::{
+    steering::Steering,
+    supposing::{Answer, At, Ground, Hearer, WhatIf},
+};
 use crate::{
     catalogue::Catalogue,
     grouping::{BadRules, GroupRules},
     guest::Guests,
     hypervisor::Hypervisor,
     journal::Stage,
-    plan::Scope,
+    plan::{BadSupposition, Scope},
     policy::{BadPolicy, Policy},
     repository::{Repository, RepositoryError},
     storage::StorageArray,
@@ -89,6 +93,15 @@ pub struct Settings {
     pub scope: Scope,
     /// What belongs together and apart.
     pub groups: GroupRules,
+}
+
+fn kept(oldest: Option<&WindowId>) -> String {
+    match oldest {
+        Some(oldest) => {
+            format!("the oldest that is kept is {oldest}, `sinterctl windows` lists them")
+        }
+        None => "none is kept yet".to_owned(),
+    }
 }
 
 /// Why something an operator asked for was not done.
@@ -131,6 +144,20 @@ pub enum SteeringError {
         /// What it is.
         present: u64,
     },
+    /// Nobody can plan on what was supposed.
+    #[error(transparent)]
+    Supposition(#[from] BadSupposition),
+    /// The moment asked about is not kept.
+    #[error("{at}; {}", kept(.oldest.as_ref()))]
+    NoWindow {
+        /// What was asked for.
+        at: At,
+        /// The oldest window that is kept.
+        oldest: Option<WindowId>,
+    },
+    /// The window asked about was kept by a version that kept less, or its joining broke down.
+    #[error("window {0} is kept without the rows that planning needs; name another one")]
+    NotJoined(WindowId),
     /// It could not be remembered.
     #[error("could not remember it")]
     Repository(#[from] RepositoryError),

@@ -13,6 +13,7 @@ mod costs;
 mod draft;
 mod explain;
 mod hosts;
+mod limits;
 mod model;
 mod moves;
 mod probes;
@@ -26,6 +27,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use algorithms::packing::Packing;
 use common::{
     clock::Timestamp,
     id::{AppName, HostId, NetworkId, PlanId, VmId, WindowId},
@@ -35,12 +37,12 @@ use common::{
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    limits::{Limits, Progress},
     situation::{Restraint, Situation, may_begin},
-    supposed::{Supposition, plan_supposed},
+    supposed::{Addition, BadSupposition, Supposition, assumed, plan_supposed},
 };
 use crate::hypervisor::{Allocation, CloneOrder, ProbeOrder};
 pub use crate::policy::Scope;
-pub use algorithms::packing::search::{Limits, Progress};
 
 /// One thing to be done outside, decided to the last name. Each may be done twice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -248,9 +250,12 @@ impl Planned {
     /// where nothing costs anything.
     #[must_use]
     pub fn gap(&self) -> Option<f64> {
-        let gap = (self.cost_of_target - self.lower_bound).max(0.0);
-        (self.lower_bound > 0.0).then(|| gap / self.lower_bound)
+        gap(self.cost_of_target, self.lower_bound)
     }
+}
+
+fn gap(cost: f64, bound: f64) -> Option<f64> {
+    (bound > 0.0).then(|| (cost - bound).max(0.0) / bound)
 }
 
 impl Step {
@@ -271,23 +276,13 @@ impl Step {
     }
 }
 
-/// Steps of search for each application that may move, and at least.
-const STEPS_EACH: u64 = 2_000;
-const STEPS_LEAST: u64 = 20_000;
-/// Steps of search at most: about 2 s of one core.
-const STEPS_MOST: u64 = 20_000_000;
-/// The same windows shall give the same plans on every day and every computer.
-const SEED: u64 = 1;
-
 /// Plans, best first; the same situation gives the same plans.
 ///
 /// The best target for the whole fleet is searched, and of the steps to it those are planned that
 /// may run now: one per group of machines that work together, as many as may run at once.
 #[must_use]
 pub fn plan(situation: &Situation<'_>) -> Planned {
-    let movable = situation.findings.machines.values().map(|standing| standing.needs.len() as u64);
-    let steps = movable.sum::<u64>().saturating_mul(STEPS_EACH);
-    plan_within(situation, &Limits::steps(steps.clamp(STEPS_LEAST, STEPS_MOST), SEED))
+    plan_within(situation, &Limits::usual(situation))
 }
 
 /// As [`plan`], with limits of the caller's own: one that must be done by a time gives a question
@@ -295,6 +290,13 @@ pub fn plan(situation: &Situation<'_>) -> Planned {
 #[must_use]
 pub fn plan_within(situation: &Situation<'_>, limits: &Limits<'_>) -> Planned {
     choose::choose(&model::Model::new(situation), limits)
+}
+
+/// The search for a target as numbers, and the machine of each bin: to hold other methods against
+/// ours.
+#[must_use]
+pub fn problem(situation: &Situation<'_>) -> (Vec<VmId>, Packing) {
+    moves::problem(&model::Model::new(situation))
 }
 
 /// What `plan` rests on, as it is in `situation`: a plan whose basis is another than when it was

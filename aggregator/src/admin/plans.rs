@@ -1,14 +1,12 @@
 //! `PlanService`: plans, what is decided about them, and the lists that came of them.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::{cmp::Reverse, pin::Pin};
 
 use common::{
-    id::{PlanId, VmId},
+    id::PlanId,
     wire::admin::v1::{self, plan_service_server::PlanService},
 };
+use futures::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -16,9 +14,10 @@ use super::{
     fleet::found,
     page,
     refusal::{self, bad_field, missing},
-    show, toml_text,
+    show,
+    supposing::Listener,
 };
-use crate::plan::{Plan, Planned, Supposition};
+use crate::plan::Plan;
 
 const USUAL_PAGE: usize = 100;
 /// Longest reason that is kept.
@@ -47,70 +46,27 @@ fn place(plan: &Plan) -> Vec<u8> {
     key
 }
 
-/// What comes of machines that were to be emptied.
-fn come_of(planned: &Planned, drained: &BTreeSet<VmId>) -> BTreeMap<VmId, String> {
-    let told = drained.iter().map(|vm| {
-        let of = planned.plans.iter().find(|plan| plan.moves.iter().any(|m| m.from == *vm));
-        let summary = of.map(|plan| plan.summary.clone());
-        let reason = summary.or_else(|| planned.left_alone.get(vm).cloned());
-        (vm.clone(), reason.unwrap_or_else(|| "another plan touches it first".to_owned()))
-    });
-    told.collect()
-}
-
-impl Admin {
-    /// The machines that a caller means by their uuids or names, or by those of their hosts.
-    fn machines_of(
-        &self,
-        names: &BTreeMap<VmId, String>,
-        texts: &[String],
-    ) -> Result<BTreeSet<VmId>, Status> {
-        let inventory = self.steering.inventory();
-        let mut machines = BTreeSet::new();
-        for text in texts {
-            let known = inventory.iter();
-            let hosts = known.clone().flat_map(|known| known.hosts.values());
-            let host =
-                hosts.into_iter().find(|host| host.id.as_str() == text || host.name == *text);
-            let Some(host) = host else {
-                machines.insert(found(names, text)?);
-                continue;
-            };
-            let there = known.flat_map(|known| &known.machines);
-            let there = there.filter(|(_, machine)| machine.host == host.id);
-            machines.extend(there.map(|(vm, _)| vm.clone()));
-        }
-        Ok(machines)
-    }
-}
-
 #[tonic::async_trait]
 impl PlanService for Admin {
     async fn create_plan(
         &self,
         request: Request<v1::CreatePlanRequest>,
     ) -> Result<Response<v1::CreatePlanResponse>, Status> {
-        let v1::CreatePlanRequest { policy_toml, without, drain } = request.into_inner();
-        let present = self.steering.settings().policy;
-        let policy = toml_text::amended(&present, &policy_toml)?;
-        let names = self.fleet().await?.names();
-        let without: Result<_, _> = without.iter().map(|text| found(&names, text)).collect();
-        let drained = self.machines_of(&names, &drain)?;
-        let supposition = Supposition { without: without?, drained };
-        let as_it_stands = self.steering.what_if(&present, Supposition::default()).await;
-        let planned = self.steering.what_if(&policy, supposition.clone()).await;
-        let (as_it_stands, planned) =
-            (as_it_stands.map_err(refusal::steering)?, planned.map_err(refusal::steering)?);
-        Ok(Response::new(v1::CreatePlanResponse {
-            plans: planned.plans.iter().map(|plan| show::plan(plan, &[])).collect(),
-            left_alone: show::left_alone(&planned.left_alone, &names),
-            cost_before: planned.cost_before,
-            cost_after: planned.cost_after,
-            lower_bound: planned.lower_bound,
-            as_it_stands: Some(show::outlook(&as_it_stands)),
-            as_asked: Some(show::outlook(&planned)),
-            drained: show::left_alone(&come_of(&planned, &supposition.drained), &names),
-        }))
+        let answer = self.suppose(request.into_inner(), Listener::deaf()).await?;
+        Ok(Response::new(answer))
+    }
+
+    type WatchPlanningStream =
+        Pin<Box<dyn Stream<Item = Result<v1::WatchPlanningResponse, Status>> + Send>>;
+
+    async fn watch_planning(
+        &self,
+        request: Request<v1::WatchPlanningRequest>,
+    ) -> Result<Response<Self::WatchPlanningStream>, Status> {
+        let asked = request.into_inner().asked.unwrap_or_default();
+        let told = self.clone().told(asked);
+        let until_stop = told.take_until(self.stop.clone().cancelled_owned());
+        Ok(Response::new(Box::pin(until_stop)))
     }
 
     async fn list_plans(
@@ -140,7 +96,9 @@ impl PlanService for Admin {
         let plan = self.repository.plan(&id).await.map_err(refusal::repository)?;
         let plan = plan.ok_or_else(|| missing("plan", id.as_str(), "plans"))?;
         let entries = self.repository.entries(&id).await.map_err(refusal::repository)?;
-        let plan = Some(show::whole_plan(&plan, &entries));
+        let planned = self.repository.planned(&plan.window).await.map_err(refusal::repository)?;
+        let outlook = planned.as_ref().map(show::outlook);
+        let plan = Some(v1::Plan { outlook, ..show::whole_plan(&plan, &entries) });
         Ok(Response::new(v1::GetPlanResponse { plan }))
     }
 

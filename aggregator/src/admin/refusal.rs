@@ -76,6 +76,8 @@ pub(super) fn steering(cause: SteeringError) -> Status {
         SteeringError::Groups(bad) => {
             bad_field(&bad.field, format_args!("is {}; {}", bad.value, bad.remedy))
         }
+        SteeringError::Supposition(bad) => bad_field("add", bad),
+        SteeringError::NoWindow { .. } | SteeringError::NotJoined(_) => bad_field("window", told),
         SteeringError::GroupsVersion { .. } => not_now("VERSION", "group rules", told),
         SteeringError::Repository(cause) => repository(cause),
         SteeringError::Ended => Status::unavailable(told),

@@ -20,12 +20,7 @@ use super::{
     shared::{Shared, look_period},
 };
 use crate::{
-    catalogue::Catalogue,
-    grouping::GroupRules,
-    hypervisor::Inventory,
-    inference,
-    plan::{self, Planned, Situation, Supposition},
-    policy::Policy,
+    catalogue::Catalogue, grouping::GroupRules, hypervisor::Inventory, policy::Policy,
     storage::Survey,
 };
 
@@ -51,6 +46,10 @@ impl fmt::Debug for Steering {
 impl Steering {
     pub(super) const fn new(shared: Arc<Shared>, commands: mpsc::Sender<Command>) -> Self {
         Self { shared, commands }
+    }
+
+    pub(super) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Says yes to a plan. `basis`: what was looked at, as 64 hex digits or the 16 that are shown.
@@ -170,40 +169,6 @@ impl Steering {
             return Ok(());
         }
         self.order(Order::Groups(Box::new(rules))).await
-    }
-
-    /// Plans on what is known now, as far as that is so and not otherwise, under another policy;
-    /// nothing is stored.
-    ///
-    /// # Errors
-    ///
-    /// See [`SteeringError`].
-    pub async fn what_if(
-        &self,
-        policy: &Policy,
-        supposition: Supposition,
-    ) -> Result<Planned, SteeringError> {
-        policy.check()?;
-        let shared = Arc::clone(&self.shared);
-        let settings = Settings { policy: policy.clone(), ..shared.settings() };
-        let thought = tokio::task::spawn_blocking(move || {
-            let (recent, last) = {
-                let known = shared.known();
-                (Arc::clone(&known.recent), Arc::clone(&known.findings))
-            };
-            // After a restart there are findings before there are windows.
-            let findings = if recent.is_empty() {
-                last
-            } else {
-                Arc::new(shared.in_context(&settings, |context| inference::infer(&recent, context)))
-            };
-            shared.in_situation(&settings, |situation| {
-                let situation = Situation { findings: &findings, ..*situation };
-                plan::plan_supposed(&situation, &supposition)
-            })
-        });
-        let planned = thought.await.map_err(|_| SteeringError::Ended)?;
-        Ok(planned.unwrap_or_default())
     }
 
     /// What the hypervisor said last; `None` before it answered once.

@@ -4,7 +4,7 @@
 //! A part is all that goes from one machine to one other at one time. Parts that empty the same
 //! machine belong together, and so does a part that needs the room another makes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use common::id::{AppName, VmId};
 
@@ -17,6 +17,8 @@ pub(super) struct Part<'a> {
     pub(super) applications: Vec<&'a AppName>,
     /// Nothing is left on the machine then.
     pub(super) retires: bool,
+    /// Nothing is left on it once the target is reached.
+    empties: bool,
     /// What it is good for, if it retires nothing itself.
     pub(super) purpose: &'static str,
     items: Vec<usize>,
@@ -45,30 +47,49 @@ impl Chain<'_> {
 /// The chains of a target.
 pub(super) fn chains<'a>(model: &Model<'a>, target: &Target<'a>) -> Vec<Chain<'a>> {
     let parts = parts(model, target);
-    let mut chain_of: Vec<usize> = (0..parts.len()).collect();
-    for later in 0..parts.len() {
-        for earlier in 0..later {
-            let (one, other) = (&parts[earlier], &parts[later]);
-            let same_source = one.from == other.from;
-            let makes_room = one.from == other.to;
-            let goes_on = one.items.iter().any(|item| other.items.contains(item));
-            if same_source || makes_room || goes_on {
-                let (from, to) = (chain_of[later], chain_of[earlier]);
-                chain_of.iter_mut().filter(|of| **of == from).for_each(|of| *of = to);
-            }
+    let mut tied = Tied((0..parts.len()).collect());
+    let mut last_from: HashMap<&VmId, usize> = HashMap::new();
+    let mut last_of: HashMap<usize, usize> = HashMap::new();
+    for (later, part) in parts.iter().enumerate() {
+        // Parts that empty the same machine, and what needs the room that they make.
+        let makes_room = last_from.get(part.to).copied();
+        let same_source = last_from.insert(part.from, later);
+        let goes_on: Vec<usize> =
+            part.items.iter().filter_map(|item| last_of.insert(*item, later)).collect();
+        for earlier in same_source.into_iter().chain(makes_room).chain(goes_on) {
+            tied.tie(earlier, later);
         }
     }
     let mut chains: BTreeMap<usize, Chain<'a>> = BTreeMap::new();
-    for (part, of) in parts.into_iter().zip(chain_of) {
+    for (at, part) in parts.into_iter().enumerate() {
         let empty = || Chain { parts: Vec::new(), gain: 0.0, is_ordered: false, disruption: 0.0 };
-        chains.entry(of).or_insert_with(empty).parts.push(part);
+        chains.entry(tied.first(at)).or_insert_with(empty).parts.push(part);
     }
-    let chains = chains.into_values().map(|chain| valued(model, target, chain));
+    let chains = chains.into_values().map(|chain| valued(model, chain));
     chains.collect()
+}
+
+/// Which parts are tied to which: each leads to one before it, the first of a chain to itself.
+struct Tied(Vec<usize>);
+
+impl Tied {
+    fn first(&mut self, mut part: usize) -> usize {
+        while self.0[part] != part {
+            self.0[part] = self.0[self.0[part]];
+            part = self.0[part];
+        }
+        part
+    }
+
+    fn tie(&mut self, one: usize, other: usize) {
+        let (one, other) = (self.first(one), self.first(other));
+        self.0[one.max(other)] = one.min(other);
+    }
 }
 
 fn parts<'a>(model: &Model<'a>, target: &Target<'a>) -> Vec<Part<'a>> {
     let mut parts = Vec::new();
+    let emptied = target.emptied();
     for stage in &target.order.stages {
         let mut by_source: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (item, from) in &stage.moves {
@@ -78,12 +99,13 @@ fn parts<'a>(model: &Model<'a>, target: &Target<'a>) -> Vec<Part<'a>> {
             let vm = target.machines[from];
             let mix = model.standing(vm).and_then(|standing| standing.mix.as_ref());
             let all = mix.map_or(0, |mix| mix.applications.0.len());
-            let is_emptied = target.is_emptied(from);
+            let is_emptied = emptied.contains(&from);
             let of = items.iter().flat_map(|item| &target.movables[*item].applications);
             let applications: Vec<&AppName> = of.copied().collect();
             parts.push(Part {
                 from: vm,
                 to: target.machines[stage.to],
+                empties: is_emptied,
                 retires: is_emptied && applications.len() == all && !stage.on_the_way,
                 purpose: purpose(is_emptied || model.is_drained(vm), stage.on_the_way),
                 applications,
@@ -104,13 +126,11 @@ const fn purpose(is_emptied: bool, on_the_way: bool) -> &'static str {
     }
 }
 
-fn valued<'a>(model: &Model<'a>, target: &Target<'a>, mut chain: Chain<'a>) -> Chain<'a> {
-    let emptied = target.machines.iter().enumerate().filter(|(bin, vm)| {
-        target.is_emptied(*bin) && chain.parts.iter().any(|part| part.from == **vm)
-    });
+fn valued<'a>(model: &Model<'a>, mut chain: Chain<'a>) -> Chain<'a> {
+    let emptied = chain.parts.iter().filter(|part| part.empties).map(|part| part.from);
     let policy = model.situation.policy;
     let (mut gain, mut machines) = (0.0, 0_u32);
-    for (_, vm) in emptied {
+    for vm in emptied.collect::<BTreeSet<_>>() {
         gain += model.machine(vm).map_or(0.0, |machine| cost(policy, &machine.allocation));
         machines += 1;
     }

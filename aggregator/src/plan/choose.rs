@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use algorithms::packing::search::Limits;
 use common::id::{PlanId, VmId};
 
 use super::{
-    Goal, Plan, Planned, Restraint, basis, costs, draft::Draft, explain, hosts::Hosts,
+    Goal, Limits, Plan, Planned, Restraint, basis, costs, draft::Draft, explain, hosts::Hosts,
     model::Model, moves, shrinks, steps,
 };
 
@@ -55,9 +54,7 @@ pub(super) fn choose(model: &Model<'_>, limits: &Limits<'_>) -> Planned {
     }
     let left_alone = left_alone(model, &round.plans, &waiting);
     let cost_of_target = cost_before - gain;
-    let lower_bound = costs::lower_bound(model)
-        .max(costs::bound_beside(model, &found.machines) + found.bound)
-        .min(cost_of_target);
+    let lower_bound = found.bound.min(cost_of_target);
     Planned {
         left_alone,
         lower_bound,

@@ -2,7 +2,7 @@
 //!
 //! The prices are the policy's: of a machine that is given nothing, of a core and of a GiB.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use algorithms::packing::{Packing, bound::bound, exact};
 use common::{
@@ -100,14 +100,14 @@ pub(super) fn least_cost(model: &Model<'_>, vm: &VmId, machine: &Machine) -> f64
 }
 
 /// What all machines but those of a target cost at least.
-pub(super) fn bound_beside(model: &Model<'_>, target: &BTreeSet<VmId>) -> f64 {
-    let others = model.running().filter(|(vm, _)| !target.contains(*vm));
+pub(super) fn bound_beside(model: &Model<'_>, target: &BTreeMap<&VmId, usize>) -> f64 {
+    let others = model.running().filter(|(vm, _)| !target.contains_key(*vm));
     others.map(|(vm, machine)| least_cost(model, vm, machine)).sum()
 }
 
 /// The least that the machines of a target cost, and for a small one nearer than that.
 pub(super) fn bound_of(packing: &Packing) -> f64 {
-    let is_near = exact::size(packing) <= exact::SIZE_RELAXED;
+    let is_near = exact::is_sized_at_most(packing, exact::SIZE_RELAXED);
     let relaxed = is_near.then(|| exact::relaxed(packing)).flatten();
     relaxed.unwrap_or_default().max(bound(packing))
 }

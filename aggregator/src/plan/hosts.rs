@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use common::id::{HostId, StorageId, VmId};
+use common::{
+    id::{HostId, StorageId, VmId},
+    units::Bytes,
+};
 
 use super::model::Model;
 use crate::hypervisor::{Allocation, Machine, Power};
@@ -41,6 +44,11 @@ impl Hosts {
             }
         }
         Self { left, pools }
+    }
+
+    /// Memory that is given to nobody; `None` for a host that the inventory does not list.
+    pub(super) fn memory_left(&self, host: &HostId) -> Option<Bytes> {
+        self.left.get(host).map(|left| Bytes(left.memory))
     }
 
     /// Takes room for a clone of a machine; takes nothing if there is too little.

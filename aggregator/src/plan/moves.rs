@@ -4,9 +4,9 @@
 //! to one other, for one clone proves one new mix; what is only worth it together says so, and what
 //! must wait for another move's room waits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use algorithms::packing::search::Limits;
+use algorithms::packing::Packing;
 use common::{
     id::{AppName, VmId},
     mix::ApplicationMix,
@@ -14,21 +14,22 @@ use common::{
 };
 
 use super::{
-    Goal, MachineChange, Move,
+    Goal, Limits, MachineChange, Move,
     buckets::Amounts,
     chains::{Chain, chains},
     costs::cost,
     draft::{Draft, Foretold},
     model::Model,
-    target::target,
+    target::{self, target},
 };
 use crate::{
     hypervisor::{Allocation, Machine},
     inference::{Standing, free_share},
 };
 
-/// Targets looked at to say why a machine fits nowhere.
-const TARGETS_TRIED: usize = 1000;
+/// Targets looked at to say why a machine fits nowhere, at most and for all machines together.
+const TARGETS_TRIED: usize = 1_000;
+const TARGETS_TRIED_IN_ALL: usize = 1_000_000;
 
 /// A machine that can carry more.
 struct Target<'a> {
@@ -36,6 +37,26 @@ struct Target<'a> {
     standing: &'a Standing,
     machine: &'a Machine,
     room: Amounts,
+}
+
+/// The machines that can carry more, best first, and where each stands.
+struct Targets<'a> {
+    all: Vec<Target<'a>>,
+    ranks: BTreeMap<&'a VmId, usize>,
+    /// How many are looked at for one machine that fits nowhere.
+    tried: usize,
+}
+
+impl<'a> Targets<'a> {
+    fn of(model: &Model<'a>) -> Self {
+        let all = targets(model);
+        let ranks = all.iter().enumerate().map(|(rank, target)| (target.vm, rank)).collect();
+        Self { all, ranks, tried: TARGETS_TRIED }
+    }
+
+    fn get(&self, vm: &VmId) -> Option<&Target<'a>> {
+        self.ranks.get(vm).map(|rank| &self.all[*rank])
+    }
 }
 
 /// A machine that may be emptied.
@@ -54,17 +75,14 @@ pub(super) struct Consolidations {
     pub(super) stuck: Vec<(VmId, String)>,
     /// What the target's moves gain in all, once all are made.
     pub(super) gain: f64,
-    /// No target brings the machines that it was looked for among below this.
+    /// No plan brings the fleet below this.
     pub(super) bound: f64,
-    /// Those machines.
-    pub(super) machines: BTreeSet<VmId>,
 }
 
 /// The moves of the best target within limits.
 pub(super) fn consolidations(model: &Model<'_>, limits: &Limits<'_>) -> Consolidations {
-    let targets = targets(model);
-    let ranks = targets.iter().enumerate().map(|(rank, target)| (target.vm, rank)).collect();
-    let searched = target(model, &ranks, limits);
+    let mut targets = Targets::of(model);
+    let searched = target(model, &targets.ranks, limits);
     let threshold = model.situation.policy.gain_per_disruption;
     let (mut drafts, mut gain) = (Vec::new(), 0.0);
     for chain in chains(model, &searched) {
@@ -76,17 +94,23 @@ pub(super) fn consolidations(model: &Model<'_>, limits: &Limits<'_>) -> Consolid
     let emptied: BTreeSet<&VmId> =
         drafts.iter().flat_map(|draft| draft.moves.iter().map(|moved| &moved.from)).collect();
     let stuck = sources(model).into_iter().filter(|source| !emptied.contains(source.vm));
-    let stuck = stuck.map(|source| (source.vm.clone(), why_not(model, &source, &targets)));
+    let stuck: Vec<Source<'_>> = stuck.collect();
+    targets.tried = (TARGETS_TRIED_IN_ALL / stuck.len().max(1)).clamp(1, TARGETS_TRIED);
+    let stuck = stuck.iter().map(|source| (source.vm.clone(), why_not(model, source, &targets)));
     let stuck = stuck.collect();
-    let machines = searched.machines.iter().map(|vm| (*vm).clone()).collect();
-    Consolidations { stuck, gain, bound: searched.bound, machines, drafts }
+    Consolidations { stuck, gain, bound: searched.bound, drafts }
 }
 
-fn chain_drafts(model: &Model<'_>, chain: &Chain<'_>, targets: &[Target<'_>]) -> Vec<Draft> {
+/// The problem of a target, as numbers.
+pub(super) fn problem(model: &Model<'_>) -> (Vec<VmId>, Packing) {
+    target::problem(model, &Targets::of(model).ranks)
+}
+
+fn chain_drafts(model: &Model<'_>, chain: &Chain<'_>, targets: &Targets<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let mut last = None;
     for part in &chain.parts {
-        let target = targets.iter().find(|target| target.vm == part.to);
+        let target = targets.get(part.to);
         let source = source(model, part.from, part.applications.clone());
         let (Some(source), Some(target)) = (source, target) else { continue };
         let mut made = draft(model, &source, target, part.retires);
@@ -104,7 +128,7 @@ fn chain_drafts(model: &Model<'_>, chain: &Chain<'_>, targets: &[Target<'_>]) ->
 }
 
 /// Why a machine that could be emptied is not.
-fn why_not(model: &Model<'_>, source: &Source<'_>, targets: &[Target<'_>]) -> String {
+fn why_not(model: &Model<'_>, source: &Source<'_>, targets: &Targets<'_>) -> String {
     let target = match best(model, source, targets) {
         Ok(target) => target,
         Err(reason) => return reason,
@@ -167,15 +191,15 @@ fn free_shares(target: &Target<'_>) -> (f64, f64) {
 fn best<'t, 'a>(
     model: &Model<'a>,
     source: &Source<'a>,
-    targets: &'t [Target<'a>],
+    targets: &'t Targets<'a>,
 ) -> Result<&'t Target<'a>, String> {
     let peers = model.outbound(source.vm).iter().filter_map(|(key, _)| key.server.vm());
-    let peers: BTreeSet<&VmId> = peers.collect();
-    let others = || targets.iter().filter(|target| target.vm != source.vm);
-    let near = || others().filter(|target| peers.contains(target.vm));
-    let far = || others().filter(|target| !peers.contains(target.vm));
+    let peers: BTreeSet<usize> = peers.filter_map(|vm| targets.ranks.get(vm)).copied().collect();
+    let near = peers.iter().map(|rank| &targets.all[*rank]);
+    let far = targets.all.iter().enumerate().filter(|(rank, _)| !peers.contains(rank));
+    let others = near.chain(far.map(|(_, target)| target)).filter(|target| target.vm != source.vm);
     let mut nearest_miss = None;
-    for target in near().chain(far()).take(TARGETS_TRIED) {
+    for target in others.take(targets.tried) {
         match fits(model, source, target) {
             Ok(()) => return Ok(target),
             Err(reason) => drop(nearest_miss.get_or_insert((target, reason))),

@@ -2,6 +2,7 @@
 
 mod constraints;
 mod properties;
+mod supposed;
 
 use std::{collections::BTreeSet, time::Duration};
 

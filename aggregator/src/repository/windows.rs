@@ -145,6 +145,40 @@ impl Repository {
         self.page(Table::Windows, from, limit).await
     }
 
+    /// The last windows that had closed at a time, newest first.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer.
+    pub async fn windows_until(
+        &self,
+        then: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<WindowRow>, RepositoryError> {
+        Ok(self.windows(Some(&closed_by(then)), limit).await?.rows)
+    }
+
+    /// The oldest window that is kept; `None` if none is.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer.
+    pub async fn oldest_window(&self) -> Result<Option<WindowRow>, RepositoryError> {
+        let Some(mut oldest) = self.windows(None, 1).await?.rows.pop() else { return Ok(None) };
+        // Newest come first, and may be too many to be walked through: the times between that in
+        // which nothing had closed and that of the oldest known are halved.
+        let mut nothing_by = Timestamp::default();
+        while nothing_by < oldest.closed_at {
+            let (from, to) = (nothing_by.as_millis(), oldest.closed_at.as_millis());
+            let between = Timestamp::from_millis(from + (to - from) / 2);
+            match self.windows_until(between, 1).await?.pop() {
+                Some(older) => oldest = older,
+                None => nothing_by = Timestamp::from_millis(between.as_millis() + 1),
+            }
+        }
+        Ok(Some(oldest))
+    }
+
     /// What was found last.
     ///
     /// # Errors
@@ -215,9 +249,14 @@ impl Repository {
 const OF_A_WINDOW: [Table; 5] =
     [Table::Windows, Table::Records, Table::Findings, Table::Planned, Table::Joined];
 
+/// Where those begin that had closed at a time.
+fn closed_by(then: Timestamp) -> [u8; 8] {
+    (u64::MAX - then.as_millis()).to_be_bytes()
+}
+
 /// Newest first: the complement of the time it closed at, then its id.
 fn window_key(window: &WindowRow) -> Vec<u8> {
-    let mut key = (u64::MAX - window.closed_at.as_millis()).to_be_bytes().to_vec();
+    let mut key = closed_by(window.closed_at).to_vec();
     key.extend_from_slice(window.id.as_str().as_bytes());
     key
 }

@@ -6,6 +6,9 @@
 
 use super::{End, Packing};
 
+/// Pairs of an item and a bin that are looked at one by one.
+const PLACES_LOOKED_AT: usize = 8_000_000;
+
 /// A cost below which no packing is.
 #[must_use]
 pub fn bound(packing: &Packing) -> f64 {
@@ -28,6 +31,9 @@ fn placed(packing: &Packing) -> f64 {
     if !has_cost {
         return 0.0;
     }
+    if packing.items().saturating_mul(packing.bins()) > PLACES_LOOKED_AT {
+        return placed_anywhere(packing);
+    }
     let least = |item: usize| {
         let fits = (0..packing.bins()).filter(|bin| packing.may(item, *bin));
         let costs = fits.map(|bin| packing.place_cost(item, bin) - moved(packing, item, bin));
@@ -35,6 +41,16 @@ fn placed(packing: &Packing) -> f64 {
     };
     let each = (0..packing.items()).map(least).filter(|cost| cost.is_finite());
     each.sum()
+}
+
+/// The same where there are too many places to look at each: wherever it is cheapest to be at all.
+fn placed_anywhere(packing: &Packing) -> f64 {
+    let bins = packing.bins.iter();
+    if bins.clone().any(|bin| bin.unit_cost.iter().any(|cost| *cost < 0.0)) {
+        return f64::NEG_INFINITY;
+    }
+    let least = bins.map(|bin| bin.reluctance).fold(f64::INFINITY, f64::min);
+    if least.is_finite() { least * packing.items() as f64 } else { 0.0 }
 }
 
 fn moved(packing: &Packing, item: usize, bin: usize) -> f64 {

@@ -11,6 +11,13 @@ use super::{Assignment, Packing, state::State};
 /// looked at 5,000 times; past some hundreds the best hardly changes.
 const ITEMS_LOOKED_AT: usize = 512;
 
+/// Open bins that an item is tried in, those opened last. More only in a fleet of thousands of bins,
+/// whose oldest are as good as full.
+const BINS_LOOKED_AT: usize = 2_048;
+/// Pairs of an item and a bin up to which bins are filled one by one: each bin looks at every item
+/// that waits.
+const PAIRS_FILLED: usize = 100_000_000;
+
 /// How a packing is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heuristic {
@@ -29,13 +36,18 @@ impl Heuristic {
     pub const ALL: [Self; 4] = [Self::FirstFit, Self::BestFit, Self::DotProduct, Self::Norm];
 }
 
-/// A packing made by a heuristic; `None` if it finds no place for some item.
+/// A packing made by a heuristic; `None` if it finds no place for some item, or would take too long.
 #[must_use]
 pub fn construct(packing: &Packing, heuristic: Heuristic) -> Option<Assignment> {
     let mut made = Made::new(packing);
     match heuristic {
         Heuristic::FirstFit => made.fit(false)?,
         Heuristic::BestFit => made.fit(true)?,
+        Heuristic::DotProduct | Heuristic::Norm
+            if packing.items().saturating_mul(packing.bins()) > PAIRS_FILLED =>
+        {
+            return None;
+        }
         Heuristic::DotProduct => made.fill(closeness),
         Heuristic::Norm => made.fill(shortness),
     }
@@ -131,7 +143,8 @@ impl<'p> Made<'p> {
         for at in 0..self.items.len() {
             let item = self.items[at];
             let mut chosen: Option<(f64, usize)> = None;
-            for bin in self.bins[..opened].iter().copied() {
+            let from = usize::saturating_sub(opened, BINS_LOOKED_AT);
+            for bin in self.bins[from..opened].iter().copied() {
                 if !self.fits(item, bin) {
                     continue;
                 }

@@ -20,7 +20,7 @@ use super::{
 pub const PLACES: usize = 72;
 /// Bins up to which a problem is solved in whole numbers by default.
 pub const BINS: usize = 6;
-/// Amounts in a program ([`size`]) up to which a problem is solved in whole numbers by default: a
+/// Amounts in a program ([`is_sized_at_most`]) up to which a problem is solved in whole numbers by default: a
 /// few places make a large program where there are many dimensions.
 pub const SIZE: usize = 288;
 /// The same, up to which the relaxation is asked for a bound.
@@ -42,20 +42,24 @@ struct Program {
 /// Whether a problem is small enough to be solved by default.
 #[must_use]
 pub fn is_small(packing: &Packing) -> bool {
-    packing.bins() <= BINS && places(packing) <= PLACES && size(packing) <= SIZE
+    packing.bins() <= BINS && places_at_most(packing, PLACES) && is_sized_at_most(packing, SIZE)
 }
 
-/// Amounts in the program of a problem: one for each place and each dimension.
+/// Whether the program of a problem has at most so many amounts: one for each place and each
+/// dimension.
 #[must_use]
-pub fn size(packing: &Packing) -> usize {
-    places(packing) * packing.dims()
+pub fn is_sized_at_most(packing: &Packing, most: usize) -> bool {
+    places_at_most(packing, most / packing.dims().max(1))
 }
 
-/// Pairs of an item and a bin it may be in.
+/// Whether there are at most so many pairs of an item and a bin it may be in. A large problem has too
+/// many to count.
 #[must_use]
-pub fn places(packing: &Packing) -> usize {
-    let of = |item: usize| (0..packing.bins()).filter(move |bin| packing.may(item, *bin)).count();
-    (0..packing.items()).map(of).sum()
+pub fn places_at_most(packing: &Packing, most: usize) -> bool {
+    let bins = 0..packing.bins();
+    let places = (0..packing.items())
+        .flat_map(|item| bins.clone().filter(move |bin| packing.may(item, *bin)));
+    places.take(most + 1).count() <= most
 }
 
 /// What a search finds; if it may not be the best, the best of a small problem, and for a larger
@@ -79,7 +83,7 @@ pub fn solve_or_search(packing: &Packing, limits: &Limits<'_>) -> Option<Found> 
             found = Found { assignment, cost, ..found };
         }
         found.bound = found.cost.min(cost);
-    } else if size(packing) <= SIZE_RELAXED
+    } else if is_sized_at_most(packing, SIZE_RELAXED)
         && let Some(bound) = relaxed(packing)
     {
         found.bound = found.bound.max(bound).min(found.cost);

@@ -34,9 +34,16 @@ pub struct Order {
 /// The stages from one assignment to another; both must be feasible.
 #[must_use]
 pub fn order(packing: &Packing, from: &[usize], to: &[usize]) -> Order {
+    let pending: BTreeSet<usize> =
+        (0..from.len()).filter(|item| from[*item] != to[*item]).collect();
+    let mut waiting: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    for item in &pending {
+        waiting.entry(to[*item]).or_default().insert(*item);
+    }
     let mut way = Way {
         state: State::of(packing, from.to_vec()),
-        pending: (0..from.len()).filter(|item| from[*item] != to[*item]).collect(),
+        pending,
+        waiting,
         target: to,
         detoured: BTreeSet::new(),
         stages: Vec::new(),
@@ -54,6 +61,8 @@ pub fn order(packing: &Packing, from: &[usize], to: &[usize]) -> Order {
 struct Way<'p> {
     state: State<'p>,
     pending: BTreeSet<usize>,
+    /// The same by the bin they go to.
+    waiting: BTreeMap<usize, BTreeSet<usize>>,
     target: &'p [usize],
     detoured: BTreeSet<usize>,
     stages: Vec<Stage>,
@@ -63,26 +72,37 @@ struct Way<'p> {
 impl Way<'_> {
     /// Takes the bin that most of what it waits for can enter now; whether there is one.
     fn advance(&mut self) -> bool {
-        let mut waiting: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for item in &self.pending {
-            waiting.entry(self.target[*item]).or_default().push(*item);
-        }
-        let mut chosen: Option<(bool, Stage)> = None;
-        for (to, items) in &waiting {
-            let enter = self.enter_together(*to, items);
+        let mut chosen: Option<Stage> = None;
+        for (to, items) in &self.waiting {
+            let enter = self.enter_together(*to, items.iter().copied());
             let is_whole = enter.len() == items.len();
-            if enter.is_empty() || chosen.as_ref().is_some_and(|(whole, _)| *whole || !is_whole) {
+            if enter.is_empty() || (chosen.is_some() && !is_whole) {
                 continue;
             }
             let moves = enter.into_iter().map(|item| (item, self.state.bin(item))).collect();
-            chosen = Some((is_whole, Stage { to: *to, moves, on_the_way: false }));
+            chosen = Some(Stage { to: *to, moves, on_the_way: false });
+            if is_whole {
+                break;
+            }
         }
-        let Some((_, stage)) = chosen else { return false };
+        let Some(stage) = chosen else { return false };
         for (item, _) in &stage.moves {
-            self.pending.remove(item);
+            self.settle(*item);
         }
         self.take(stage);
         true
+    }
+
+    /// An item waits no more.
+    fn settle(&mut self, item: usize) {
+        self.pending.remove(&item);
+        let to = self.target[item];
+        if let Some(items) = self.waiting.get_mut(&to) {
+            items.remove(&item);
+            if items.is_empty() {
+                self.waiting.remove(&to);
+            }
+        }
     }
 
     fn take(&mut self, stage: Stage) {
@@ -93,14 +113,14 @@ impl Way<'_> {
     }
 
     /// Those of some items that a bin can take in now, all at once.
-    fn enter_together(&self, to: usize, items: &[usize]) -> Vec<usize> {
+    fn enter_together(&self, to: usize, items: impl Iterator<Item = usize>) -> Vec<usize> {
         let packing = self.state.packing;
         let dims = packing.dims;
         let mut load = self.state.load(to).to_vec();
         let mut on_host = self.state.host_load(to).to_vec();
         let host = packing.bins[to].host.and_then(|host| packing.hosts.get(host));
         let mut entering: Vec<usize> = Vec::new();
-        for item in items.iter().copied() {
+        for item in items {
             let need = packing.demand(item);
             let holds = |used: &[f64], most: &[f64]| {
                 let of = used.iter().zip(need).zip(most).take(dims);
@@ -143,7 +163,7 @@ impl Way<'_> {
                 |bin: &usize| packing.bins[*bin].stays || !self.state.contents(*bin).is_empty();
             let spare = (0..packing.bins())
                 .filter(|bin| is_spare(bin) && is_open(bin))
-                .find(|bin| !self.enter_together(*bin, &[item]).is_empty());
+                .find(|bin| !self.enter_together(*bin, std::iter::once(item)).is_empty());
             if let Some(to) = spare {
                 self.detoured.insert(item);
                 self.take(Stage { to, moves: vec![(item, here)], on_the_way: true });
@@ -163,7 +183,7 @@ impl Way<'_> {
             .copied()
             .max_by(|one, other| size(one).total_cmp(&size(other)).then(other.cmp(one)));
         if let Some(item) = largest {
-            self.pending.remove(&item);
+            self.settle(item);
             self.refused.push(item);
         }
     }

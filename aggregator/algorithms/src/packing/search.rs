@@ -36,7 +36,7 @@ pub struct Limits<'a> {
     /// Asked now and then; `false` ends the search with the best found.
     pub go_on: Option<&'a dyn Fn() -> bool>,
     /// Told of each better packing as it is found.
-    pub progress: Option<&'a dyn Fn(&Progress)>,
+    pub progress: Option<&'a dyn Fn(&Progress<'_>)>,
 }
 
 impl std::fmt::Debug for Limits<'_> {
@@ -55,13 +55,15 @@ impl Limits<'_> {
 
 /// A better packing.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Progress {
+pub struct Progress<'a> {
     /// Steps so far.
     pub steps: u64,
     /// Its cost.
     pub cost: f64,
     /// Bins that hold an item.
     pub used: usize,
+    /// Where each item is.
+    pub assignment: &'a [usize],
 }
 
 /// What a search found.
@@ -181,7 +183,8 @@ impl Search<'_> {
     fn tell(&self) {
         if let Some(progress) = self.budget.limits.progress {
             let used = self.state.used();
-            progress(&Progress { steps: self.budget.spent, cost: self.cost, used });
+            let (steps, cost, assignment) = (self.budget.spent, self.cost, &self.best);
+            progress(&Progress { steps, cost, used, assignment });
         }
     }
 

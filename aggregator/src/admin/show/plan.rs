@@ -54,6 +54,7 @@ pub(in super::super) fn plan(plan: &Plan, entries: &[Entry]) -> v1::Plan {
         course: Vec::new(),
         measurements: Vec::new(),
         bound_by: plan.bound_by.clone(),
+        outlook: None,
     }
 }
 
@@ -68,6 +69,7 @@ pub(in super::super) fn outlook(planned: &Planned) -> v1::Outlook {
         cost_after: planned.cost_after,
         cost_of_target: planned.cost_of_target,
         lower_bound: planned.lower_bound,
+        gap: planned.gap(),
     }
 }
 

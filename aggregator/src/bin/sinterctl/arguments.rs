@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod groups;
+mod plans;
 
 pub(crate) use groups::{GroupsCommand, SharedName};
+pub(crate) use plans::{AddedMachine, Ending, Otherwise, PlanCommand};
 
 /// Steers a Sinter aggregator.
 ///
@@ -278,65 +280,6 @@ pub(crate) struct SoftwareOf {
     /// Only packages and files whose name or path has this in it.
     #[arg(long, default_value = "")]
     pub(crate) matching: String,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PlanCommand {
-    /// Diff, evidence, predicted effect and course of one plan.
-    Show {
-        /// Its id.
-        plan: String,
-    },
-    /// Says yes.
-    Approve {
-        /// Its id.
-        plan: String,
-        /// The basis that was looked at; refused if it is not the plan's.
-        #[arg(long)]
-        basis: Option<String>,
-        #[command(flatten)]
-        change: Change,
-        /// Stay until the plan ended; exit 0 only if it was completed.
-        #[arg(long)]
-        wait: bool,
-    },
-    /// Says no.
-    Reject(Ending),
-    /// Stops a plan and undoes what it did.
-    Cancel(Ending),
-    /// Undoes a plan whose new mix is live.
-    Rollback(Ending),
-    /// Plans on what is known now as if something were otherwise; stores nothing.
-    WhatIf(Otherwise),
-    /// Plans how machines are emptied, whatever that gains; stores nothing.
-    Drain {
-        /// Machines or hosts, by id or name.
-        #[arg(required = true, value_name = "HOST|VM")]
-        drain: Vec<String>,
-        #[command(flatten)]
-        otherwise: Otherwise,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Otherwise {
-    /// A value of the policy, as `name=value`; may be given again.
-    #[arg(long = "set", value_name = "NAME=VALUE")]
-    pub(crate) set: Vec<String>,
-    /// A machine that is not there, by uuid or name; may be given again.
-    #[arg(long, value_name = "VM")]
-    pub(crate) without: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Ending {
-    /// The plan's id.
-    pub(crate) plan: String,
-    /// Why; stands in the audit log.
-    #[arg(long, default_value = "")]
-    pub(crate) reason: String,
-    #[command(flatten)]
-    pub(crate) change: Change,
 }
 
 #[derive(Debug, Args)]

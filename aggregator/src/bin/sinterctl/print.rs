@@ -94,6 +94,14 @@ impl Printer {
         Ok(())
     }
 
+    /// How something that takes long goes: on one line of a terminal, for people who wait; or, if it
+    /// is `wanted`, line by line wherever standard error leads.
+    pub(crate) fn progress(&self, wanted: bool) -> Progress {
+        let is_terminal = io::stderr().is_terminal();
+        let shown = wanted || (is_terminal && self.output == Output::Table);
+        Progress { shown, in_place: is_terminal, is_open: false }
+    }
+
     pub(crate) fn is_json(&self) -> bool {
         self.output == Output::Json
     }
@@ -117,6 +125,47 @@ impl Printer {
 
     pub(crate) fn claim(&self, holds: bool) -> String {
         if holds { self.good("yes") } else { "no".to_owned() }
+    }
+}
+
+/// One line on standard error that is written anew, or many.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    shown: bool,
+    in_place: bool,
+    is_open: bool,
+}
+
+impl Progress {
+    pub(crate) fn tell(&mut self, text: &str) -> Result<(), PrintError> {
+        if !self.shown {
+            return Ok(());
+        }
+        let mut out = io::stderr().lock();
+        if self.in_place {
+            write!(out, "\r\x1b[K{text}")?;
+            self.is_open = true;
+        } else {
+            writeln!(out, "{text}")?;
+        }
+        Ok(out.flush()?)
+    }
+
+    /// Takes the line away: the answer follows.
+    pub(crate) fn end(&mut self) -> Result<(), PrintError> {
+        if std::mem::take(&mut self.is_open) {
+            let mut out = io::stderr().lock();
+            write!(out, "\r\x1b[K")?;
+            out.flush()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        // What is told next, such as a refusal, begins on a line of its own.
+        drop(self.end());
     }
 }
 

@@ -20,7 +20,7 @@ mod traffic;
 pub(crate) use graph::graph;
 pub(crate) use groups::{dependencies, group, groups, rules};
 pub(crate) use guest::whole;
-pub(crate) use plans::{plan, plans, what_if};
+pub(crate) use plans::{plan, planning, plans, what_if};
 pub(crate) use software::software;
 pub(crate) use storage::storage;
 

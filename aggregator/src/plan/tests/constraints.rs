@@ -299,15 +299,24 @@ fn a_machine_that_is_to_be_emptied_is_emptied_whatever_that_gains() {
 }
 
 #[test]
-fn without_a_machine_another_carries_what_it_would_have() {
-    let around = moves_only();
-    let present = planned(&around, &demonstration());
-    let gone = to(&present).clone();
-    let supposition = Supposition { without: [gone.clone()].into(), ..Supposition::default() };
-    let without = with(&around, &demonstration(), |now| plan_supposed(now, &supposition));
-    assert_ne!(to(&without), &gone);
-    assert!(!without.left_alone.contains_key(&gone) && without.cost_before < present.cost_before);
-    let as_it_is =
-        with(&around, &demonstration(), |now| plan_supposed(now, &Supposition::default()));
-    assert_eq!(as_it_is, present);
+fn a_machine_that_runs_nothing_is_not_filled_while_another_has_room() {
+    let (around, mut fleet) = (moves_only(), demonstration());
+    fleet.links.push(link("report-1", "report", "store-1", 5432, Kind::Short(5.0)));
+    // What report calls is on the host of the idle machine, and takes nothing in itself.
+    let beside = |_: &mut Findings, inventory: &mut Inventory, _: &mut Restraint| {
+        on_another_host(inventory, &["store-1", "idle-1"]);
+        let store = inventory.machines.get_mut(&vm("store-1")).unwrap();
+        store.labels.insert("sinter:closed".to_owned());
+    };
+    let busy = [vm("web-1"), vm("api-1")];
+    assert!(busy.contains(to(&edited(&around, &fleet, &beside))));
+
+    let alone = |findings: &mut Findings, inventory: &mut Inventory, restraint: &mut Restraint| {
+        beside(findings, inventory, restraint);
+        for machine in &busy {
+            let machine = inventory.machines.get_mut(machine).unwrap();
+            machine.labels.insert("sinter:closed".to_owned());
+        }
+    };
+    assert_eq!(to(&edited(&around, &fleet, &alone)), &vm("idle-1"), "there it still saves one");
 }

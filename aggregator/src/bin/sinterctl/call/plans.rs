@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use common::wire::admin::v1::{self, plan_service_client::PlanServiceClient};
+use common::wire::admin::v1::{
+    self, plan_service_client::PlanServiceClient, watch_planning_response::Told,
+};
 use tonic::transport::Channel;
 
 use super::settings::values;
 use crate::{
-    arguments::{Change, Ending, Otherwise, PlanCommand},
+    arguments::{AddedMachine, Change, Ending, Otherwise, PlanCommand},
     failure::Failure,
     print::Printer,
     show,
@@ -96,13 +98,41 @@ async fn what_if(
     printer: &Printer,
     (otherwise, drain): (&Otherwise, &[String]),
 ) -> Result<(), Failure> {
-    let request = v1::CreatePlanRequest {
+    let asked = v1::CreatePlanRequest {
         policy_toml: values(&otherwise.set)?,
         without: otherwise.without.clone(),
         drain: drain.to_vec(),
+        add: otherwise.add_vm.iter().map(supposed).collect(),
+        window: otherwise.window.clone().unwrap_or_default(),
+        budget_ms: otherwise.budget.unwrap_or(0) * 1_000,
     };
-    let answer = client.create_plan(request).await?.into_inner();
-    Ok(printer.answer("CreatePlanResponse", &answer, show::what_if)?)
+    let request = v1::WatchPlanningRequest { asked: Some(asked) };
+    let mut told = client.watch_planning(request).await?.into_inner();
+    let mut line = printer.progress(otherwise.progress);
+    while let Some(message) = told.message().await? {
+        match message.told {
+            Some(Told::Progress(progress)) => line.tell(&show::planning(&progress))?,
+            Some(Told::Planned(answer)) => {
+                line.end()?;
+                return Ok(printer.answer("CreatePlanResponse", &answer, show::what_if)?);
+            }
+            // A later version may tell more.
+            None => {}
+        }
+    }
+    line.end()?;
+    Err(tonic::Status::unavailable("the aggregator stopped before planning was done; try again")
+        .into())
+}
+
+fn supposed(machine: &AddedMachine) -> v1::SupposedMachine {
+    v1::SupposedMachine {
+        name: machine.name.clone(),
+        cpu_millicores: machine.cpu.0,
+        memory_bytes: machine.memory.0,
+        host: machine.host.clone(),
+        labels: machine.labels.clone(),
+    }
 }
 
 async fn approve(

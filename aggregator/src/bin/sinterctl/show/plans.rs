@@ -89,6 +89,7 @@ pub(crate) fn plan(printer: &Printer, plan: &v1::Plan) -> String {
             ]
         }),
     );
+    text += &outlook(printer, plan.outlook);
     text += &reasons(printer, plan);
     text += &table(
         ["step", "phase", "state"],
@@ -121,6 +122,19 @@ pub(crate) fn plan(printer: &Printer, plan: &v1::Plan) -> String {
     text
 }
 
+/// What planning came to when a plan was made.
+fn outlook(printer: &Printer, outlook: Option<v1::Outlook>) -> String {
+    let Some(fleet) = outlook else { return String::new() };
+    format!(
+        "\n{}\n  costs {:.2}, {:.2} after all plans of its window, {:.2} in the end; {}\n",
+        printer.heading("the fleet, when it was made"),
+        fleet.cost_before,
+        fleet.cost_after,
+        fleet.cost_of_target,
+        bound(fleet.lower_bound, fleet.gap)
+    )
+}
+
 /// What a plan was decided from.
 fn reasons(printer: &Printer, plan: &v1::Plan) -> String {
     let mut text = format!("\n{}\n", printer.heading("evidence"));
@@ -134,6 +148,23 @@ fn reasons(printer: &Printer, plan: &v1::Plan) -> String {
     text + "\n"
 }
 
+/// The least that any plan could bring the fleet to, and how far above it the target may be.
+fn bound(least: f64, gap: Option<f64>) -> String {
+    let gap =
+        gap.map_or_else(String::new, |gap| format!(" (at most {:.1} % above it)", gap * 100.0));
+    format!("lower bound {least:.2}{gap}")
+}
+
+/// How planning goes, in one line.
+pub(crate) fn planning(progress: &v1::PlanningProgress) -> String {
+    let seconds = std::time::Duration::from_millis(progress.elapsed_ms).as_secs_f64();
+    let cost = progress.cost_of_target.zip(progress.lower_bound);
+    let found = cost.map_or_else(String::new, |(cost, least)| {
+        format!(": costs {cost:.2} in the end, {}", bound(least, progress.gap))
+    });
+    format!("{seconds:.1} s  {}{found}", safe(&progress.doing))
+}
+
 pub(crate) fn what_if(printer: &Printer, answer: &v1::CreatePlanResponse) -> String {
     let mut text = String::new();
     for one in &answer.plans {
@@ -144,6 +175,9 @@ pub(crate) fn what_if(printer: &Printer, answer: &v1::CreatePlanResponse) -> Str
     if !answer.drained.is_empty() {
         let rows = answer.drained.iter().map(|of| [safe(&of.name), safe(&of.reason)]);
         text += &format!("\n{}", table(["to be emptied", "what comes of it"], rows));
+    }
+    for assumed in &answer.assumed {
+        text += &format!("\nassumed: {}", safe(assumed));
     }
     text += "\n";
     let stands = answer.as_it_stands.unwrap_or_default();
@@ -158,6 +192,12 @@ pub(crate) fn what_if(printer: &Printer, answer: &v1::CreatePlanResponse) -> Str
         ("cost after these plans", cost(|side| side.cost_after)),
         ("cost of the whole target", cost(|side| side.cost_of_target)),
         ("lower bound", cost(|side| side.lower_bound)),
+        (
+            "target above it, at most",
+            [stands, asked].map(|side| {
+                side.gap.map_or_else(|| "-".to_owned(), |gap| format!("{:.1} %", gap * 100.0))
+            }),
+        ),
     ];
     let rows = rows.map(|(name, [stands, asked])| [name.to_owned(), stands, asked]);
     text + &table(["", "as it stands", "as asked"], rows)
