@@ -33,6 +33,9 @@ const SAME_HILL: f64 = 0.005;
 /// Share of the gaps that are one look long from which on it is the looking that is regular: what comes at
 /// every look has no period of its own.
 const EVERY_LOOK: f64 = 0.75;
+/// Standard deviations by which events may be less in step with the true period than with another: each is off by
+/// one, and so their difference by the root of two.
+const AS_WELL: f64 = std::f64::consts::SQRT_2;
 /// With fewer events nothing is told: five gaps are the least that can be even by more than chance.
 pub const FEWEST_EVENTS: usize = 6;
 /// Later events alone are looked at beyond this many.
@@ -95,14 +98,20 @@ pub fn of_train(train: &Train<'_>, level: f64) -> Option<Period> {
     if false_alarm > level {
         return None;
     }
-    let mut guesses = coherence::best(&times, least);
+    let tried = coherence::tried(&times, least);
+    let mut guesses = tried.best.clone();
     if guesses.is_empty() {
         guesses.push((gaps::middle(&times), 1.0));
     }
     guesses.dedup_by(|later, kept| (later.0 / kept.0 - 1.0).abs() < SAME_HILL);
     let refined = guesses.into_iter().filter_map(|guess| refine::refine(&times, guess));
     let refined = refined.max_by(|one, other| one.strength.total_cmp(&other.strength))?;
-    let (seconds, interval) = (refined.seconds, refined.interval(&times, train.resolution));
+    let (seconds, mut interval) = (refined.seconds, refined.interval(&times, train.resolution));
+    // Another period with which events keep in step as well, but for chance, may be the true one.
+    if let Some((shortest, longest)) = tried.in_step(refined.strength - AS_WELL) {
+        interval.lower = interval.lower.min(shortest);
+        interval.upper = interval.upper.max(longest);
+    }
     (seconds >= FEWEST_LOOKS * train.resolution).then_some(Period {
         seconds,
         interval,

@@ -34,7 +34,11 @@ impl Told {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Kept {
     seconds: f32,
+    /// By how much the upper bound is above it.
     half_interval: f32,
+    /// By how much the lower bound is below it; `None` for as much, as it was kept once.
+    #[serde(default)]
+    below: Option<f32>,
     /// Powers of e, for a chance may be smaller than any such number.
     false_alarm_ln: f32,
     events: u32,
@@ -47,7 +51,8 @@ impl From<Regularity> for Kept {
     fn from(told: Regularity) -> Self {
         Self {
             seconds: told.seconds as f32,
-            half_interval: ((told.upper - told.lower) / 2.0) as f32,
+            half_interval: (told.upper - told.seconds) as f32,
+            below: Some((told.seconds - told.lower) as f32),
             false_alarm_ln: told.false_alarm.max(f64::MIN_POSITIVE).ln() as f32,
             events: u32::try_from(told.events).unwrap_or(u32::MAX),
             trusted: told.trusted,
@@ -58,11 +63,11 @@ impl From<Regularity> for Kept {
 
 impl From<Kept> for Regularity {
     fn from(kept: Kept) -> Self {
-        let (seconds, half) = (f64::from(kept.seconds), f64::from(kept.half_interval));
+        let seconds = f64::from(kept.seconds);
         Self {
             seconds,
-            lower: seconds - half,
-            upper: seconds + half,
+            lower: seconds - f64::from(kept.below.unwrap_or(kept.half_interval)),
+            upper: seconds + f64::from(kept.half_interval),
             false_alarm: f64::from(kept.false_alarm_ln).exp(),
             events: u64::from(kept.events),
             trusted: kept.trusted,
@@ -106,7 +111,7 @@ mod tests {
     fn seven_digits_come_back_and_a_chance_of_nearly_nothing_stays_one() {
         let told = Regularity {
             seconds: 86_400.25,
-            lower: 86_390.25,
+            lower: 43_000.25,
             upper: 86_410.25,
             false_alarm: 1e-200,
             events: 128,
@@ -114,9 +119,8 @@ mod tests {
             by: Evidence::Coherence,
         };
         let back = Regularity::from(Kept::from(told));
-        assert!(
-            (back.seconds - told.seconds).abs() < 0.01 && (back.upper - told.upper).abs() < 0.01
-        );
+        let off = [back.seconds - told.seconds, back.upper - told.upper, back.lower - told.lower];
+        assert!(off.iter().all(|off| off.abs() < 0.01), "{back:?}");
         assert!((back.false_alarm / told.false_alarm).ln().abs() < 1e-3, "{back:?}");
         let certain = Regularity { false_alarm: 0.0, ..told };
         assert!(Regularity::from(Kept::from(certain)).false_alarm > 0.0);

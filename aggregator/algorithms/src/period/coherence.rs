@@ -46,11 +46,30 @@ pub(super) fn false_alarm(times: &[f64], least: f64) -> f64 {
     chance_of(most, times.len())
 }
 
-/// Per reach the period that events keep in step with best over so many cycles, the next event included,
-/// and the reach.
-pub(super) fn best(times: &[f64], least: f64) -> Vec<(f64, f64)> {
+/// The periods tried, with how well events keep in step with each over any of the reaches.
+#[derive(Debug)]
+pub(super) struct Tried {
+    /// Per reach the period that events keep in step with best over so many cycles, the next event
+    /// included, and the reach.
+    pub(super) best: Vec<(f64, f64)>,
+    each: Vec<(f64, f64)>,
+}
+
+impl Tried {
+    /// The shortest and the longest period that events keep in step with that well.
+    pub(super) fn in_step(&self, strength: f64) -> Option<(f64, f64)> {
+        let is_in_step = |(_, own): &&(f64, f64)| *own >= strength;
+        let shortest = self.each.iter().find(is_in_step)?;
+        let longest = self.each.iter().rfind(is_in_step)?;
+        Some((shortest.0, longest.0))
+    }
+}
+
+/// Tries all periods.
+pub(super) fn tried(times: &[f64], least: f64) -> Tried {
     let mut sums = Sums::default();
     let mut best = GUESSES.map(|reach| (0.0, None, reach));
+    let mut each = Vec::new();
     for period in candidates(times, least) {
         sums.turn(times, period);
         let strengths = sums.strengths(times, period, 0.5, GUESSES);
@@ -59,8 +78,10 @@ pub(super) fn best(times: &[f64], least: f64) -> Vec<(f64, f64)> {
                 (*most, *place) = (strength, Some(period));
             }
         }
+        each.push((period, strengths.into_iter().fold(0.0, f64::max)));
     }
-    best.into_iter().filter_map(|(_, period, reach)| Some((period?, reach))).collect()
+    let best = best.into_iter().filter_map(|(_, period, reach)| Some((period?, reach)));
+    Tried { best: best.collect(), each }
 }
 
 fn candidates(times: &[f64], least: f64) -> impl Iterator<Item = f64> {

@@ -146,3 +146,31 @@ fn the_interval_holds_the_truth_as_often_as_said() {
     let holds = holds.count();
     assert!(holds >= 180, "{holds} of 200");
 }
+
+/// A clock of which three strikes in ten are lost, with half as many events besides as it strikes.
+fn drowned(seed: u64, period: f64, jitter: f64) -> Vec<f64> {
+    let mut random = Random::new(seed);
+    let mut times = Vec::new();
+    for strike in 0..80 {
+        if random.share() >= 0.3 {
+            times.push((f64::from(strike) + jitter * normal(&mut random)) * period);
+        }
+        if random.share() < 0.5 {
+            times.push((f64::from(strike) + random.share()) * period);
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+#[test]
+fn where_another_period_fits_as_well_the_interval_holds_both() {
+    for (jitter, least) in [(0.1, 240), (0.2, 150)] {
+        let told = (6000..6300).filter_map(|seed| of(&drowned(seed, 900.0, jitter), 1.0));
+        let told: Vec<Period> = told.collect();
+        let holds = told.iter().map(|period| period.interval);
+        let holds = holds.filter(|told| told.lower <= 900.0 && 900.0 <= told.upper).count();
+        assert!(told.len() >= least, "{jitter}: {} of 300 told", told.len());
+        assert!(holds * 10 >= told.len() * 9, "{jitter}: {holds} of {}", told.len());
+    }
+}
