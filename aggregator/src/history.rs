@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     application::{ApplicationHistory, OperationCounts, OperationKey, UseSlot, WeekOfOperations},
-    corrections::{Compared, Correction, Corrections, Resource},
+    corrections::{Compared, Correction, Corrections, Resource, Written},
     demand::{DayDemand, HourDemand},
     edge::{Counts, EdgeHistory},
     machine::{Differences, HourUse, MachineHistory, Sides},

@@ -15,9 +15,10 @@ use tracing::{info, warn};
 
 use super::{Cycle, CycleError, Settings, shared::Shared, windows::windows_held};
 use crate::{
-    history::{History, Limits},
+    history::{History, Limits, Written},
     join::{self, Joined},
     journal::{Entry, Event},
+    plan::Plan,
     policy::Policy,
     repository::{Repository, RepositoryError, Snapshot, StoreError},
     window::SamplingWindow,
@@ -102,16 +103,18 @@ pub(super) async fn correct(
     history: &mut History,
     repository: &Repository,
 ) -> Result<(), RepositoryError> {
+    let plans = repository.plans().await?;
     let mut judged = Vec::new();
-    for plan in repository.plans().await? {
-        for Entry { at, event } in repository.entries(&plan.id).await? {
+    for Plan { id: plan, .. } in &plans {
+        for (entry, Entry { at, event }) in (0..).zip(repository.entries(plan).await?) {
             if let Event::Judged { compared, .. } = event {
-                judged.push((at, compared));
+                judged.push((Written { plan, entry, at }, compared));
             }
         }
     }
-    judged.sort_by_key(|(at, _)| *at);
-    judged.iter().for_each(|(at, compared)| history.correct(*at, compared));
+    // In the order in which they came: sums of floats are the same only then.
+    judged.sort_by_key(|(written, _)| written.at);
+    judged.iter().for_each(|(written, compared)| history.correct(*written, compared));
     Ok(())
 }
 

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     assembly::Surroundings,
     guest::Guests,
-    history::History,
+    history::{History, Written},
     hypervisor::{Hypervisor, Inventory},
     inference::{Context, Findings},
     join::Joined,
@@ -150,7 +150,8 @@ impl Shared {
         filed.take(&entry)?;
         if let Event::Judged { compared, .. } = &entry.event {
             let mut history = self.history.write().unwrap_or_else(PoisonError::into_inner);
-            history.correct(entry.at, compared);
+            let written = Written { plan: &plan.id, entry: number, at: entry.at };
+            history.correct(written, compared);
         }
         let written = self.written.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(after_event) = &self.after_event {

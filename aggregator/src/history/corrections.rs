@@ -6,7 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use common::{clock::Timestamp, id::AppName};
+use common::{
+    clock::Timestamp,
+    id::{AppName, PlanId},
+};
 use serde::{Deserialize, Serialize};
 
 use super::History;
@@ -93,9 +96,24 @@ impl Correction {
 /// All corrections.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Corrections {
-    /// When the last judgement was written down that is in them.
+    /// What was written down until then is in them: from before it was remembered which judgements are.
     until: Timestamp,
     each: BTreeMap<AppName, BTreeMap<Resource, Correction>>,
+    /// The last judgement of each plan that is in them, by its place in the plan's journal. Not by its time: two
+    /// plans may be judged in the same millisecond, and a clock may be set back.
+    #[serde(default)]
+    judged: BTreeMap<PlanId, u64>,
+}
+
+/// Where a judgement is written down.
+#[derive(Debug, Clone, Copy)]
+pub struct Written<'a> {
+    /// The plan whose journal has it.
+    pub plan: &'a PlanId,
+    /// Its place in that journal.
+    pub entry: u64,
+    /// When it was written down.
+    pub at: Timestamp,
 }
 
 impl Corrections {
@@ -108,14 +126,15 @@ impl Corrections {
 }
 
 impl History {
-    /// Takes in what a judgement compared that was written down at `at`, once: judgements come in the order
-    /// in which they were written down, and those after a restart again. What was predicted or measured as
-    /// nought has no factor and is left out.
-    pub fn correct(&mut self, at: Timestamp, compared: &[Compared]) {
-        if at <= self.corrections.until {
+    /// Takes in what a judgement compared, once: those of one plan come in the order of its journal, and after
+    /// a restart again. What was predicted or measured as nought has no factor and is left out.
+    pub fn correct(&mut self, written: Written<'_>, compared: &[Compared]) {
+        let Written { plan, entry, at } = written;
+        let last = self.corrections.judged.get(plan);
+        if at <= self.corrections.until || last.is_some_and(|last| entry <= *last) {
             return;
         }
-        self.corrections.until = at;
+        self.corrections.judged.insert(plan.clone(), entry);
         for one in compared {
             let known = self.corrections.each.entry(one.application.clone()).or_default();
             known.entry(one.resource).or_default().take(one);
@@ -140,14 +159,19 @@ mod tests {
         Compared { application, resource: Resource::Cpu, predicted, measured }
     }
 
-    fn at(number: u64) -> Timestamp {
-        Timestamp::from_millis(number)
+    fn plan(name: &str) -> PlanId {
+        name.parse().unwrap()
+    }
+
+    fn correct(history: &mut History, (plan, entry, at): (&PlanId, u64, u64), of: &[Compared]) {
+        let at = Timestamp::from_millis(at);
+        history.correct(Written { plan, entry, at }, of);
     }
 
     fn after(measured: &[u64]) -> History {
         let mut history = History::new(Limits::of(&Policy::default()));
-        for (number, measured) in (1..).zip(measured) {
-            history.correct(at(number), &[compared(100, *measured)]);
+        for (entry, measured) in (0..).zip(measured) {
+            correct(&mut history, (&plan("p-1"), entry, 1 + entry), &[compared(100, *measured)]);
         }
         history
     }
@@ -179,10 +203,39 @@ mod tests {
     fn a_judgement_counts_once_and_nought_is_no_factor() {
         let mut history = after(&[150, 150]);
         let before = history.clone();
-        history.correct(at(2), &[compared(100, 500)]);
+        correct(&mut history, (&plan("p-1"), 1, 2), &[compared(100, 500)]);
         assert_eq!(history, before);
-        history.correct(at(3), &[compared(0, 500), compared(100, 0)]);
+        correct(&mut history, (&plan("p-1"), 2, 3), &[compared(0, 500), compared(100, 0)]);
         assert_eq!(told(&history), told(&before));
+    }
+
+    #[test]
+    fn judgements_of_the_same_millisecond_and_of_a_clock_set_back_all_count() {
+        let mut history = History::new(Limits::of(&Policy::default()));
+        let judged = [("p-1", 4, 9), ("p-2", 4, 9), ("p-1", 7, 9), ("p-3", 4, 2)];
+        for (name, entry, at) in judged {
+            correct(&mut history, (&plan(name), entry, at), &[compared(100, 150)]);
+        }
+        assert_eq!(told(&history), told(&after(&[150; 4])));
+        let before = history.clone();
+        for (name, entry, at) in judged {
+            correct(&mut history, (&plan(name), entry, at), &[compared(100, 150)]);
+        }
+        assert_eq!(history, before, "a restart reads all of them again");
+    }
+
+    #[test]
+    fn corrections_kept_before_judgements_were_remembered_have_them_until_then() {
+        let kept = r#"{"until":5,"each":{"web":{"cpu":{"trials":1,"sum":0.5,"squares":0.25}}}}"#;
+        let corrections: Corrections = serde_json::from_str(kept).unwrap();
+        let mut history = History::new(Limits::of(&Policy::default()));
+        history.corrections = corrections;
+        let of =
+            |history: &History| history.corrections().of(&"web".parse().unwrap(), Resource::Cpu);
+        correct(&mut history, (&plan("p-1"), 3, 5), &[compared(100, 150)]);
+        assert_eq!(of(&history).trials(), 1);
+        correct(&mut history, (&plan("p-1"), 6, 6), &[compared(100, 150)]);
+        assert_eq!(of(&history).trials(), 2);
     }
 
     #[test]

@@ -216,7 +216,7 @@ mod tests {
     use super::*;
     use crate::{
         catalogue::Catalogue,
-        history::{Compared, History, Limits},
+        history::{Compared, History, Limits, Written},
         join::{Joined, JoinedMachine, Used},
         policy::Scope,
     };
@@ -282,9 +282,10 @@ mod tests {
         for number in 0..hours {
             history.take(&hour(number, u64::from(ran_out_at == Some(number))));
         }
-        for (number, compared) in (1..).zip(trials) {
-            let at = common::clock::Timestamp::from_millis(number);
-            history.correct(at, std::slice::from_ref(compared));
+        let plan = "p-1".parse().unwrap();
+        for (entry, compared) in (0..).zip(trials) {
+            let at = common::clock::Timestamp::from_millis(1 + entry);
+            history.correct(Written { plan: &plan, entry, at }, std::slice::from_ref(compared));
         }
         let (catalogue, scope) = (Catalogue::default(), Scope::default());
         ask(&Context {
