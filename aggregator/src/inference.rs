@@ -126,8 +126,13 @@ pub struct Edge {
 /// What one application needs on one machine, over the windows held.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Need {
-    /// CPU on average.
+    /// CPU on average; of all applications of a machine together no more than its hypervisor says that the
+    /// whole of it used.
     pub cpu_mean: Millicores,
+    /// CPU on average as the guest tells it, where that was cut to what the hypervisor says; `None` where
+    /// it stands as told.
+    #[serde(default)]
+    pub cpu_told: Option<Millicores>,
     /// CPU at its peak.
     pub cpu_peak: Millicores,
     /// Resident memory at its peak.

@@ -1,6 +1,6 @@
 //! One machine over the windows held: means, peaks, and what each application needs.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
 
 use common::{
     id::{AppName, VmId},
@@ -20,6 +20,8 @@ pub(super) struct Measured<'a> {
     pub(super) present: &'a JoinedMachine,
     windows: Vec<&'a JoinedMachine>,
     needed: usize,
+    /// What its applications need, once somebody asked: several claims rest on it.
+    needs: OnceLock<BTreeMap<AppName, Need>>,
 }
 
 /// The machines of the last window, over all windows.
@@ -31,6 +33,7 @@ pub(super) fn measured<'a>(windows: &[&'a Joined], needed: usize) -> Vec<Measure
         present,
         windows: windows.iter().filter_map(|window| window.machines.get(vm)).collect(),
         needed,
+        needs: OnceLock::new(),
     });
     each.collect()
 }
@@ -77,19 +80,32 @@ impl<'a> Measured<'a> {
     }
 
     /// What each application that is there now, or belongs to the mix, needs.
-    pub(super) fn needs(&self) -> BTreeMap<AppName, Need> {
-        let mix = self.mix().into_iter().flat_map(|mix| mix.applications.0.keys());
-        let names = self.present.applications.keys().chain(mix);
-        names.map(|name| (name.clone(), self.need(name))).collect()
+    pub(super) fn needs(&self) -> &BTreeMap<AppName, Need> {
+        self.needs.get_or_init(|| self.all_needs())
     }
 
-    fn need(&self, name: &AppName) -> Need {
-        let used: Vec<_> = self
-            .windows
-            .iter()
-            .filter_map(|window| Some((window.applications.get(name)?, window.guest.watched)))
-            .collect();
-        let cpu = weighted(used.iter().map(|(used, watched)| (as_share(used.cpu_mean), *watched)));
+    fn all_needs(&self) -> BTreeMap<AppName, Need> {
+        let mix = self.mix().into_iter().flat_map(|mix| mix.applications.0.keys());
+        let names = self.present.applications.keys().chain(mix);
+        let believed: Vec<f64> = self.windows.iter().map(|window| believed(window)).collect();
+        names.map(|name| (name.clone(), self.need(name, &believed))).collect()
+    }
+
+    /// What an application needs; of the CPU that it is told to use so much is believed in each window.
+    fn need(&self, name: &AppName, believed: &[f64]) -> Need {
+        let used = self.windows.iter().zip(believed).filter_map(|(window, believed)| {
+            Some((window.applications.get(name)?, window.guest.watched, *believed))
+        });
+        let (mut cpu, mut cpu_told) = (Vec::new(), Vec::new());
+        for (used, watched, believed) in used.clone() {
+            let told = as_share(used.cpu_mean);
+            cpu.push((told.map(|told| told * believed), watched));
+            cpu_told.push((told, watched));
+        }
+        let used: Vec<_> = used.map(|(used, watched, _)| (used, watched)).collect();
+        let cpu = weighted(cpu.into_iter()).unwrap_or(0.0);
+        let cpu_told = weighted(cpu_told.into_iter()).unwrap_or(0.0);
+        let is_cut = cpu < cpu_told;
         let written = used.iter().map(|(used, watched)| (used.written_per_second, *watched));
         let (mut cpu_quantiles, mut memory_quantiles) = (Sketch::default(), Sketch::default());
         for (used, _) in &used {
@@ -100,13 +116,31 @@ impl<'a> Measured<'a> {
             cpu_95: cpu_quantiles.quantile(0.95).map(Millicores),
             cpu_99: cpu_quantiles.quantile(0.99).map(Millicores),
             working_set_peak: memory_quantiles.quantile(1.0).map(Bytes),
-            cpu_mean: as_millicores(cpu.unwrap_or(0.0)),
+            // Rounded down where it is cut: the sum must not pass what the whole machine used.
+            cpu_mean: as_millicores(if is_cut { cpu.floor() } else { cpu }),
+            cpu_told: is_cut.then(|| as_millicores(cpu_told)),
             cpu_peak: used.iter().map(|(used, _)| used.cpu_peak).max().unwrap_or_default(),
             memory_peak: used.iter().map(|(used, _)| used.memory_peak).max().unwrap_or_default(),
             profile: None,
             cpu_shared_out: None,
             written_per_second: weighted(written),
         }
+    }
+}
+
+/// Share of the CPU of its applications that is believed of a machine in a window: together they use no
+/// more than its hypervisor says that the whole of it did. All of it where the hypervisor does not say,
+/// or looked for less than half of the time.
+fn believed(window: &JoinedMachine) -> f64 {
+    let outside = window
+        .outside
+        .cpu_mean
+        .filter(|_| window.outside.watched.saturating_mul(2) >= window.guest.watched);
+    let told = window.applications.values().filter_map(|used| used.cpu_mean);
+    let told = Millicores(told.map(|cpu| cpu.0).fold(0, u64::saturating_add));
+    match as_share(outside).zip(as_share(Some(told))) {
+        Some((outside, told)) if told > outside => outside / told,
+        _ => 1.0,
     }
 }
 

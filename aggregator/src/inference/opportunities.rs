@@ -253,9 +253,9 @@ fn shrink(machine: &Measured<'_>, context: &Context<'_>) -> Result<Allocation, S
 /// whole cycle that is remembered, where the windows held may be of a quiet hour.
 fn by_mixes(machine: &Measured<'_>, context: &Context<'_>) -> (u64, u64) {
     let Some(mix) = machine.mix() else { return (0, 0) };
-    let needs = machine.needs().into_iter();
-    let listed = needs.filter(|(name, _)| mix.applications.0.contains_key(name));
-    let mixes = listed.map(|(name, need)| mixes::mix(machine.vm, &name, &need, context));
+    let needs = machine.needs().iter();
+    let listed = needs.filter(|(name, _)| mix.applications.0.contains_key(*name));
+    let mixes = listed.map(|(name, need)| mixes::mix(machine.vm, name, need, context));
     mixes.fold((0, 0), |(cpu, memory): (u64, u64), mix| {
         (cpu.saturating_add(mix.cpu.value), memory.saturating_add(mix.memory.value))
     })

@@ -51,10 +51,10 @@ pub(super) fn roles(
 ) -> BTreeMap<AppName, Vec<Playing>> {
     let capacity = machine.present.allocation.cpu.unwrap_or(Millicores(1000));
     let mut roles = BTreeMap::new();
-    for (name, need) in machine.needs().into_iter().filter(|(name, _)| name.as_str() != AGENT) {
-        let playing = of_one(&name, &need, calls, (capacity, context));
+    for (name, need) in machine.needs().iter().filter(|(name, _)| name.as_str() != AGENT) {
+        let playing = of_one(name, need, calls, (capacity, context));
         if !playing.is_empty() {
-            roles.insert(name, playing);
+            roles.insert(name.clone(), playing);
         }
     }
     roles

@@ -85,8 +85,10 @@ fn observed(
     (left, rates)
 }
 
+/// Of what both sides say that the machine used the smaller: what nobody used is shared out to nobody.
 fn unaccounted(machine: &JoinedMachine) -> Option<f64> {
-    let whole = machine.guest.cpu_mean.or(machine.outside.cpu_mean)?;
+    let sides = [machine.guest.cpu_mean, machine.outside.cpu_mean].into_iter();
+    let whole = sides.flatten().min()?;
     let known = machine.applications.values().filter_map(|used| used.cpu_mean);
     let known = known.map(|cpu| cpu.0).sum();
     Some(as_float(whole.0.saturating_sub(known)))

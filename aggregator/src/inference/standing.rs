@@ -194,9 +194,9 @@ fn obstacle(
 
 /// What each application needs, with how that goes over the day.
 fn needs(machine: &Measured<'_>, context: &Context<'_>) -> BTreeMap<AppName, Need> {
-    let each = machine.needs().into_iter().map(|(name, need)| {
-        let profile = mixes::profile(machine.vm, &name, context);
-        (name, Need { profile, ..need })
+    let each = machine.needs().iter().map(|(name, need)| {
+        let profile = mixes::profile(machine.vm, name, context);
+        (name.clone(), Need { profile, ..*need })
     });
     each.collect()
 }

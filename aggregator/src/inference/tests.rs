@@ -7,7 +7,10 @@ use crate::{
     catalogue::{Application, Class},
     history::Limits,
     hypervisor::{Power, ProbeKind},
-    join::tests::fleet::{App, Fleet, Kind, app, at, demonstration, link, name, vm},
+    join::{
+        Used,
+        tests::fleet::{App, Fleet, Kind, app, at, demonstration, link, name, vm},
+    },
 };
 
 /// What inference goes by besides the windows, owned.
@@ -425,7 +428,8 @@ fn cpu_that_nobody_accounts_for_is_shared_out_by_what_applications_do() {
         api_1.applications.get_mut(&api).unwrap().cpu_mean = None;
         let known: u64 =
             api_1.applications.values().filter_map(|used| used.cpu_mean).map(|cpu| cpu.0).sum();
-        api_1.guest.cpu_mean = Some(Millicores(known + 20 + (rate * 3.0).round() as u64));
+        let whole = Some(Millicores(known + 20 + (rate * 3.0).round() as u64));
+        (api_1.guest.cpu_mean, api_1.outside.cpu_mean) = (whole, whole);
         rates.push(rate);
     }
     let due = 3.0 * rates.iter().sum::<f64>() / rates.len() as f64;
@@ -462,6 +466,42 @@ fn applications_that_use_more_than_the_whole_machine_are_not_believed() {
         machine.applications.get_mut(&name("web")).unwrap().cpu_mean = Some(Millicores(400));
     }
     claim(&around().infer(&joined).machines[&vm("web-1")].trusted, false, "its applications say");
+}
+
+#[test]
+fn applications_use_no_more_cpu_than_the_hypervisor_says_of_the_whole_machine() {
+    let mut joined = demonstration().joined(3);
+    let tell = |joined: &mut [Joined], cpu: [u64; 2], outside: Option<u64>| {
+        for machine in
+            joined.iter_mut().map(|window| window.machines.get_mut(&vm("web-1")).unwrap())
+        {
+            let web = machine.applications[&name("web")].clone();
+            machine.applications.clear();
+            for (of, cpu) in ["web", "other"].into_iter().zip(cpu) {
+                let used = Used { cpu_mean: Some(Millicores(cpu)), ..web.clone() };
+                machine.applications.insert(name(of), used);
+            }
+            machine.outside.cpu_mean = outside.map(Millicores);
+        }
+        let needs = around().infer(joined).machines[&vm("web-1")].needs.clone();
+        ["web", "other"].map(|of| {
+            let need = needs[&name(of)];
+            (need.cpu_mean.0, need.cpu_told.map(|told| told.0))
+        })
+    };
+    assert_eq!(tell(&mut joined, [60, 30], Some(100)), [(60, None), (30, None)]);
+    assert_eq!(tell(&mut joined, [300, 100], Some(100)), [(75, Some(300)), (25, Some(100))]);
+    assert_eq!(tell(&mut joined, [200, 100], Some(100)), [(66, Some(200)), (33, Some(100))]);
+    assert_eq!(
+        tell(&mut joined, [300, 100], None),
+        [(300, None), (100, None)],
+        "unknown cuts nothing"
+    );
+    for window in &mut joined {
+        window.machines.get_mut(&vm("web-1")).unwrap().outside.watched = Duration::from_secs(1);
+    }
+    let seldom = tell(&mut joined, [300, 100], Some(100));
+    assert_eq!(seldom, [(300, None), (100, None)], "who hardly looked cuts nothing");
 }
 
 #[test]

@@ -164,6 +164,7 @@ fn needs(standing: &Standing, seen: Option<&LastSeen>) -> Vec<v1::Need> {
             configuration_mix: standing.mixes.get(*name).map(super::need::mix),
             optimum: standing.optimum.get(*name).map(super::need::optimum),
             cpu_shared_out: need.cpu_shared_out.map(super::need::bounded),
+            cpu_told_millicores: need.cpu_told.map(|cpu| cpu.0),
             profile: need.profile.iter().flat_map(super::need::profile).collect(),
             healthy: mix.filter(|_| is_in_mix).map(|mix| mix.healthy.contains(*name)),
         }
