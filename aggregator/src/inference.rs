@@ -14,6 +14,7 @@ mod dependencies;
 mod edges;
 mod frequency;
 mod groups;
+mod links;
 mod measured;
 mod mixes;
 mod opportunities;

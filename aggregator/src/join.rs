@@ -8,6 +8,7 @@ mod addresses;
 mod arrays;
 mod connections;
 mod flows;
+mod links;
 mod machines;
 mod outside;
 mod records;
@@ -154,6 +155,21 @@ pub struct OwnCount {
     pub received_per_second: Option<f64>,
     /// Bytes sent to other machines per second; `None` if unknown.
     pub sent_per_second: Option<f64>,
+    /// What its links received of them; `None` if unknown.
+    #[serde(default)]
+    pub received_on_links: Option<OnLinks>,
+    /// What its links sent of them; `None` if unknown.
+    #[serde(default)]
+    pub sent_on_links: Option<OnLinks>,
+}
+
+/// Bytes per second that connections bring about on links, headers and all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct OnLinks {
+    /// At least.
+    pub least: f64,
+    /// At most.
+    pub most: f64,
 }
 
 /// What one edge carried in a window.

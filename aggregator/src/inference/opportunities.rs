@@ -14,6 +14,7 @@ use super::{
     besides::besides,
     edges::Held,
     frequency::{PERIODS_OF_SILENCE, Recurring, longest_period},
+    links,
     measured::Measured,
     mixes,
     rates::rate,
@@ -59,7 +60,8 @@ impl Chances {
 }
 
 pub(super) fn chances(machine: &Measured<'_>, calls: &Calls<'_>, context: &Context<'_>) -> Chances {
-    let besides = besides(machine, calls, context.policy);
+    let untold = links::untold(machine);
+    let besides = besides(machine, calls, context.policy).or_else(|| untold.clone());
     let mut chances = Chances { besides, ..Chances::default() };
     match mix_up(machine, context.policy) {
         Ok(opportunity) => chances.found.push(opportunity),
@@ -67,7 +69,12 @@ pub(super) fn chances(machine: &Measured<'_>, calls: &Calls<'_>, context: &Conte
     }
     let mixes = machine.mix().into_iter();
     for (mix, name) in mixes.flat_map(|mix| mix.applications.0.keys().map(move |n| (mix, n))) {
-        match leaves(machine, mix, name, calls, context) {
+        let leaves = leaves(machine, mix, name, calls, context);
+        // Whom nobody tells of may be called all the same: that is not shown while links carry more than told.
+        let leaves = leaves.and_then(|reason| {
+            untold.as_ref().map_or(Ok(reason), |untold| Err(format!("may be called: {untold}")))
+        });
+        match leaves {
             Ok(reason) => {
                 chances.found.push(Opportunity::MixDown { application: name.clone(), reason });
             }

@@ -11,10 +11,10 @@ use common::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Claim, Context,
+    Claim, Context, links,
     measured::{Measured, mean_cpu, weighted},
     predicates::{no, yes},
-    witness::{Account, Blame, PERSISTENT, Witnesses},
+    witness::{Account, Blame, Witnesses},
 };
 use crate::{
     history::WINDOWS,
@@ -30,10 +30,6 @@ const TRAFFIC_NOISE: f64 = 65_536.0;
 const MEMORY_NOISE: Bytes = Bytes::mebi(128);
 /// A guest that says it uses less memory than this part of what its hypervisor sees says too little.
 const MEMORY_PART: u64 = 2;
-/// By how much what a guest's connections carry may exceed what its links did.
-const LINK_TOLERANCE: f64 = 1.1;
-/// Bytes per second by which it may in any case: both are read at different moments.
-const LINK_NOISE: f64 = 4096.0;
 /// Share of the windows remembered in which a machine may have said what cannot be.
 const LIES_FORGIVEN: f64 = 0.1;
 /// Windows that must be remembered before the past counts against a machine.
@@ -138,7 +134,7 @@ fn lie(
     contradiction
         .or_else(|| cpu(machine, tolerance))
         .or_else(|| traffic(machine, tolerance))
-        .or_else(|| connections(machine))
+        .or_else(|| links::beyond(machine))
         .or_else(|| memory(machine))
         .or_else(|| disk(machine, tolerance))
         .or_else(|| names(machine, context))
@@ -203,27 +199,6 @@ fn traffic(machine: &Measured<'_>, tolerance: f64) -> Option<String> {
         }
     }
     None
-}
-
-/// Connections cannot carry more than the links they pass. A burst at the border of a window may be
-/// told by one side in it and by the other in the next, so one window shows nothing.
-fn connections(machine: &Measured<'_>) -> Option<String> {
-    let mut shown = Vec::new();
-    for window in machine.recent() {
-        let Some(counted) = window.counted else { continue };
-        let sides = [
-            ("received", counted.received_per_second, window.outside.received_per_second),
-            ("sent", counted.sent_per_second, window.outside.sent_per_second),
-        ];
-        let exceeds = sides.into_iter().find_map(|(verb, told, passed)| {
-            let (told, passed) = told.zip(passed)?;
-            (told > passed * LINK_TOLERANCE + LINK_NOISE).then_some((verb, told, passed))
-        });
-        shown.extend(exceeds);
-    }
-    let (verb, told, passed) = *shown.last().filter(|_| shown.len() >= PERSISTENT)?;
-    let (told, passed) = (bytes(told), bytes(passed));
-    Some(format!("its connections {verb} {told} per second, its links {passed} by the hypervisor"))
 }
 
 /// What a guest says too little of: it would be given less. Saying too much keeps what it has.

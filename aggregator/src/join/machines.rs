@@ -14,6 +14,7 @@ use common::{
 
 use super::{
     JoinedMachine, OwnCount, Use, Used,
+    links::Carried,
     outside::{Outside, millicores},
 };
 use crate::{
@@ -139,12 +140,15 @@ fn own_count(guest: &GuestWindow, known: Option<&Machine>) -> Option<OwnCount> {
     let passes = |key: &FlowKey| {
         own.contains(&key.local) && !own.contains(&key.remote) && !key.remote.is_loopback()
     };
+    let passing = || guest.flows.iter().filter(|(key, _)| passes(key));
     let sum = |part: fn(&Flow) -> Option<Bytes>| {
-        let known =
-            guest.flows.iter().filter(|(key, _)| passes(key)).filter_map(|(_, flow)| part(flow));
+        let known = passing().filter_map(|(_, flow)| part(flow));
         let sum = known.map(|bytes| bytes.0).fold(0, u64::saturating_add);
         per_second(Some(sum), guest.counted_over).filter(|_| !own.is_empty())
     };
+    let mut carried = Carried::default();
+    passing().for_each(|(key, flow)| carried.take(key, flow));
+    let on_links = carried.per_second(guest.counted_over).filter(|_| !own.is_empty());
     Some(OwnCount {
         complete: counted.ends_are_told
             && counted.merged_edges == 0
@@ -153,6 +157,8 @@ fn own_count(guest: &GuestWindow, known: Option<&Machine>) -> Option<OwnCount> {
             && counted.share().is_none_or(|hundredths| hundredths >= COMPLETE),
         received_per_second: sum(|flow| flow.received),
         sent_per_second: sum(|flow| flow.sent),
+        received_on_links: on_links.map(|(received, _)| received),
+        sent_on_links: on_links.map(|(_, sent)| sent),
     })
 }
 

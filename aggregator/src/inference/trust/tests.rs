@@ -15,7 +15,7 @@ use crate::{
         tests::{Around, around},
     },
     join::{
-        OwnCount,
+        OnLinks, OwnCount,
         tests::fleet::{Fleet, app, flow, name, vm},
     },
 };
@@ -165,6 +165,63 @@ fn connections_carry_no_more_than_the_links_they_pass() {
     let found = around().infer(&joined);
     assert_eq!(doubted(&found), ["a"]);
     assert!(reason(&found, "a").contains("its connections sent"), "{}", reason(&found, "a"));
+}
+
+/// What is known of the machine `c` where its links sent so much, by its hypervisor, and its agent counted so.
+fn linked(passed: Option<f64>, counted: Option<OwnCount>) -> crate::inference::Standing {
+    let mut joined = honest().fleet().joined(3);
+    for window in &mut joined {
+        let machine = window.machines.get_mut(&vm("c")).unwrap();
+        machine.outside.sent_per_second = passed;
+        // Both sides of the whole agree: it is its connections that do not tell all.
+        machine.guest.sent_per_second = passed;
+        machine.counted = counted;
+    }
+    around().infer(&joined).machines[&vm("c")].clone()
+}
+
+fn at_most(most: f64) -> Option<OwnCount> {
+    let sent_on_links = Some(OnLinks { least: 0.0, most });
+    Some(OwnCount { complete: true, sent_on_links, ..OwnCount::default() })
+}
+
+#[test]
+fn nothing_leaves_a_machine_whose_links_carry_more_than_is_told() {
+    let standing = linked(Some(20_000.0), at_most(500.0));
+    assert!(standing.trusted.holds, "nobody lied: {:?}", standing.trusted);
+    let besides = standing.besides.unwrap_or_default();
+    assert!(besides.contains("its links sent 20 KiB per second"), "{besides}");
+    assert!(besides.contains("account for 500 B at most"), "{besides}");
+    let known = linked(Some(20_000.0), at_most(19_000.0));
+    assert_eq!(known.besides, None, "headers and clocks make up for the rest");
+    assert_eq!(linked(None, at_most(500.0)).besides, None, "a hypervisor that does not say");
+    assert_eq!(linked(Some(20_000.0), None).besides, None, "an agent that does not count");
+}
+
+#[test]
+fn a_claim_that_both_ends_agree_on_is_held_against_the_links_of_either() {
+    let told = |least: f64| {
+        let mut joined = honest().both("a", "d", 9000).fleet().joined(3);
+        for window in &mut joined {
+            for of in ["a", "d"] {
+                let machine = window.machines.get_mut(&vm(of)).unwrap();
+                let sent_on_links = Some(OnLinks { least, most: 2.0 * least });
+                machine.counted =
+                    Some(OwnCount { complete: true, sent_on_links, ..OwnCount::default() });
+                machine.outside.sent_per_second = Some(10_000.0);
+                machine.guest.sent_per_second = Some(10_000.0);
+            }
+        }
+        around().infer(&joined)
+    };
+    let found = told(14_000.0);
+    assert_eq!(doubted(&found), ["a", "d"]);
+    assert!(
+        reason(&found, "a").contains("its connections sent at least"),
+        "{}",
+        reason(&found, "a")
+    );
+    assert_eq!(doubted(&told(11_000.0)), Vec::<&str>::new(), "what two clocks leave open");
 }
 
 /// What is told of the machine `a` once both sides of all its windows were changed.

@@ -323,8 +323,8 @@ impl Fleet {
                 taken_at: at(second),
                 cpu_ms: Some(guest.cpu_used() * second),
                 memory_used: Some(Bytes::mebi(guest.memory_used())),
-                received: Some(Bytes(second * 2000)),
-                sent: Some(Bytes(second * 2000)),
+                received: Some(Bytes(second * guest.passes())),
+                sent: Some(Bytes(second * guest.passes())),
                 read: Some(Bytes(second * 100)),
                 written: Some(Bytes(second * 100)),
                 read_operations: Some(second),
@@ -465,6 +465,15 @@ impl App {
 }
 
 impl Guest {
+    /// Bytes per second that pass its links each way: what its agent counts, headers and all, and some more.
+    fn passes(&self) -> u64 {
+        let bytes = |amount: Option<Bytes>| amount.map_or(0, |bytes| bytes.0);
+        let each = self.counts.iter().flatten();
+        let counted =
+            each.map(|(_, flow)| 200 * flow.opened + bytes(flow.sent) + bytes(flow.received));
+        2000 + counted.sum::<u64>()
+    }
+
     fn flows(&self, seconds: u64) -> BTreeMap<FlowKey, Flow> {
         let times = |count: Option<u64>| count.map(|count| count * seconds);
         let bytes = |bytes: Option<Bytes>| bytes.map(|bytes| Bytes(bytes.0 * seconds));
