@@ -32,22 +32,32 @@ struct Many {
     lost: Option<f64>,
     /// Whether none of them may be a candidate.
     held_out: bool,
+    /// The ways in which they lie.
+    ways: &'static [(Lie, &'static str)],
 }
 
 const ONE: usize = usize::MAX;
 /// With so many liars an honest machine may stand between two of them.
 const A_FIFTH: usize = 5;
 /// By themselves and one at a time they must all be held out; who finds a partner may be believed.
-const ALONE: Many =
-    Many { name: "one liar", one_in: ONE, in_pairs: false, harm: 0.0, lost: None, held_out: true };
+const ALONE: Many = Many {
+    name: "one liar",
+    one_in: ONE,
+    in_pairs: false,
+    harm: 0.0,
+    lost: None,
+    held_out: true,
+    ways: &Lie::ALL,
+};
 const IN_PAIRS: Many = Many { name: "one pair of liars", in_pairs: true, held_out: false, ..ALONE };
-const MANY: [Many; 6] = [
+const MANY: [Many; 7] = [
     ALONE,
     Many { name: "5 % liars", one_in: 20, lost: Some(0.10), ..ALONE },
     Many { name: "20 % liars", one_in: A_FIFTH, harm: 0.01, ..ALONE },
     IN_PAIRS,
     Many { name: "5 % liars in pairs", one_in: 20, harm: 0.01, lost: Some(0.10), ..IN_PAIRS },
     Many { name: "20 % liars in pairs", one_in: A_FIFTH, harm: 0.01, ..IN_PAIRS },
+    Many { name: "5 % liars as only two can", one_in: 20, ways: &Lie::BY_TWO, ..IN_PAIRS },
 ];
 
 /// What came of some liars.
@@ -77,7 +87,7 @@ pub(super) fn measure(machines: usize) -> Vec<Row> {
     let mut rows = Vec::new();
     for many in MANY {
         let mut outcome = Outcome::default();
-        for ways in ways(machines) {
+        for ways in ways(machines, many.ways) {
             let each = if many.in_pairs { 2 } else { 1 };
             let liars = (machines / many.one_in).max(1).next_multiple_of(each);
             let lying = fleet.clone().with_liars(liars, many.in_pairs, &ways);
@@ -88,8 +98,8 @@ pub(super) fn measure(machines: usize) -> Vec<Row> {
     rows
 }
 
-fn ways(machines: usize) -> Vec<Vec<Lie>> {
-    let all = Lie::ALL.iter().map(|(lie, _)| *lie);
+fn ways(machines: usize, of: &[(Lie, &str)]) -> Vec<Vec<Lie>> {
+    let all = of.iter().map(|(lie, _)| *lie);
     if machines > MOST_OF_EACH { vec![all.collect()] } else { all.map(|lie| vec![lie]).collect() }
 }
 
@@ -112,7 +122,7 @@ impl Outcome {
                 Some(lie) => {
                     self.liars += 1;
                     self.candidates += usize::from(standing.candidate.holds);
-                    let name = Lie::ALL.iter().find(|(known, _)| *known == lie);
+                    let name = Lie::ALL.iter().chain(&Lie::BY_TWO).find(|(known, _)| *known == lie);
                     if let Some((_, name)) = name.filter(|_| standing.candidate.holds) {
                         *self.by_way.entry(name).or_default() += 1;
                     }

@@ -21,6 +21,10 @@ pub enum Lie {
     Deflates,
     /// It says what was true the day before, when it worked at other hours and with others.
     ReplaysYesterday,
+    /// It tells of none of its connections with the machine that lies with it.
+    HidesPartner,
+    /// It tells of as many connections that are none as its busiest edge has at most.
+    InventsMuch,
 }
 
 impl Lie {
@@ -43,6 +47,10 @@ impl Lie {
             _ => amount,
         }
     }
+
+    /// Ways that are one only if both ends agree on them.
+    pub const BY_TWO: [(Self, &'static str); 2] =
+        [(Self::HidesPartner, "hide each other"), (Self::InventsMuch, "invent much traffic")];
 
     /// What it tells of what an edge carried.
     #[must_use]
@@ -70,10 +78,14 @@ impl Lie {
         }
     }
 
-    /// Whether it tells of an edge that is none.
+    /// Connections per sample, of an edge that is none, that it tells of; 0 if it does not.
     #[must_use]
-    pub const fn invents(self) -> bool {
-        matches!(self, Self::InventsTraffic | Self::ReplaysYesterday)
+    pub const fn invents(self) -> u64 {
+        match self {
+            Self::InventsTraffic | Self::ReplaysYesterday => 10,
+            Self::InventsMuch => 300,
+            _ => 0,
+        }
     }
 }
 
@@ -148,6 +160,16 @@ impl Fleet {
         let places = (0..count).map(|more| (index * 7919 + 13 + more) % count);
         let mut others = places.filter(|other| *other != index);
         others.find(|other| self.machines[*other].business.is_some())
+    }
+}
+
+impl Fleet {
+    /// Whether a machine tells nothing of the edge of that number, for its partner has the other end.
+    #[must_use]
+    pub fn hides(&self, index: usize, number: usize) -> bool {
+        let machine = &self.machines[index];
+        let hides = machine.lie == Some(Lie::HidesPartner);
+        hides && machine.accomplice == peer(&self.links[number], index)
     }
 }
 

@@ -268,7 +268,7 @@ impl<'a> Watch<'a> {
             ..Observation::default()
         };
         for link in &self.ends[index] {
-            if machine.lie.is_none_or(|lie| lie.tells(*link)) {
+            if machine.lie.is_none_or(|lie| lie.tells(*link)) && !self.fleet.hides(index, *link) {
                 self.tell(index, *link, &mut observation);
             }
         }
@@ -289,8 +289,8 @@ impl<'a> Watch<'a> {
     /// What a liar tells of an edge that is none; one who agreed to it tells of its other end.
     fn invented(&self, index: usize, number: u64, observation: &mut Observation) {
         let machine = &self.fleet.machines[index];
-        let invents = machine.lie.is_some_and(Lie::invents);
-        let Some(other) = self.fleet.victim(index).filter(|_| invents) else { return };
+        let invents = machine.lie.map_or(0, Lie::invents);
+        let Some(other) = self.fleet.victim(index).filter(|_| invents > 0) else { return };
         let is_server = machine.accomplice.is_some_and(|other| other < index);
         let server = if is_server { machine } else { &self.fleet.machines[other] };
         let key = FlowKey {
@@ -301,7 +301,7 @@ impl<'a> Watch<'a> {
             port: server.applications[0].port + INVENTED_PORT,
             application: Some(machine.applications[0].name.clone()),
         };
-        let opened = number * 10;
+        let opened = number * invents;
         let (bytes, segments) = (Some(Bytes(opened)), Some(opened));
         let flow = Flow {
             opened,
