@@ -7,6 +7,26 @@ use algorithms::packing::Random;
 
 use super::Pairs;
 
+/// How a dependency shows. One that left no trace, for nobody called who depends and nothing stays open, is in
+/// no log, and no method is held to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Trace {
+    /// By short flows.
+    Short,
+    /// By requests on a pool.
+    Pool,
+    /// By a pool that is held open, over which nothing was asked.
+    QuietPool,
+}
+
+impl Trace {
+    pub(super) const ALL: [(Self, &'static str); 3] = [
+        (Self::Short, "short flows"),
+        (Self::Pool, "pools that are asked"),
+        (Self::QuietPool, "pools that nothing was asked over"),
+    ];
+}
+
 const MACHINES: usize = 20;
 const SERVICES: usize = 4;
 /// Length of the log, in seconds.
@@ -46,7 +66,10 @@ pub(super) struct Log {
     pub(super) flows: Vec<Flow>,
     /// When each pool carried a request, by who opened it.
     pub(super) exchanges: BTreeMap<(Service, Service), Vec<f64>>,
-    pub(super) truth: Pairs,
+    /// Who depends on whom, by how that shows.
+    pub(super) truth: BTreeMap<(Service, Service), Trace>,
+    /// Dependencies that left no trace.
+    pub(super) untraced: usize,
 }
 
 impl Log {
@@ -54,10 +77,12 @@ impl Log {
     pub(super) fn of(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let calls = calls(&mut random);
-        let truth: Pairs =
+        let meant: Pairs =
             calls.iter().flat_map(|(from, to)| to.iter().map(|to| (*from, *to))).collect();
-        let pooled: Pairs = truth.iter().copied().filter(|_| random.share() < POOLED).collect();
-        let mut log = Self { flows: Vec::new(), exchanges: BTreeMap::new(), truth };
+        let pooled: Pairs = meant.iter().copied().filter(|_| random.share() < POOLED).collect();
+        let quiet = pooled.iter().map(|edge| (*edge, Trace::QuietPool)).collect();
+        let mut log =
+            Self { flows: Vec::new(), exchanges: BTreeMap::new(), truth: quiet, untraced: 0 };
         for (from, to) in &pooled {
             log.flows.push(Flow {
                 begin: 0.0,
@@ -74,6 +99,7 @@ impl Log {
                 at += gap(&mut random, REQUESTS);
             }
         }
+        log.untraced = meant.len() - log.truth.len();
         log.jobs(&mut random, &calls);
         log.flows.sort_by(|a, b| a.begin.total_cmp(&b.begin));
         log
@@ -98,7 +124,11 @@ impl Log {
         let end = at + 0.001;
         if let Some(edge) = from.map(|from| (from, to)).filter(|edge| pooled.contains(edge)) {
             self.exchanges.entry(edge).or_default().push(begin);
+            self.truth.insert(edge, Trace::Pool);
             return end;
+        }
+        if let Some(from) = from {
+            self.truth.insert((from, to), Trace::Short);
         }
         let caught = random.share() >= UNATTRIBUTED;
         let process = from.filter(|_| caught).map(|from| from.port);

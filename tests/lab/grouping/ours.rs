@@ -21,7 +21,7 @@ use common::{
 
 use super::{
     Pairs,
-    flows::{LENGTH, Log, Service},
+    flows::{Flow, LENGTH, Log, Service},
 };
 
 /// When the log begins, in seconds; any whole number of windows does.
@@ -70,6 +70,13 @@ fn windows(log: &Log) -> Option<Vec<Joined>> {
             let traffic = edges.entry(edge(from, flow.process, flow.to)?).or_default();
             traffic.opened += 1;
             traffic.alive += 1;
+        }
+        // A pool is open in every window, whether anything is asked over it or not.
+        let is_open = |flow: &&Flow| flow.begin < begin && flow.end >= begin + WINDOW;
+        for flow in log.flows.iter().filter(is_open) {
+            let Some(from) = flow.from else { continue };
+            let traffic = edges.entry(edge(from, flow.process, flow.to)?).or_default();
+            (traffic.open_mean, traffic.alive) = (1.0, traffic.alive.max(1));
         }
         for ((from, to), at) in &log.exchanges {
             let traffic = edges.entry(edge(from.machine, Some(from.port), *to)?).or_default();
