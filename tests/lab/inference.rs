@@ -2,7 +2,7 @@
 //! machines and more with five applications and twenty edges each; and how that grows.
 
 #[path = "inference/memory.rs"]
-mod memory;
+pub(crate) mod memory;
 
 use std::{collections::BTreeSet, time::Instant};
 

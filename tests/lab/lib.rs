@@ -24,10 +24,10 @@ pub mod turn;
 pub mod truth;
 pub mod connections;
 pub mod observe;
-pub mod plan;
 pub mod fleet;
-pub mod accuracy;
 pub mod inference;
+pub mod plan;
+pub mod accuracy;
 pub mod grouping;
 pub mod inventory;
 #[path = "../sim/mod.rs"]

@@ -53,6 +53,11 @@ const FIGURES: &[Figure] = &[
         measure: lab::plan::measure,
     },
     Figure {
+        name: "planning",
+        about: "what planning takes by the size of the fleet, beside best-fit decreasing",
+        measure: lab::plan::ladder::measure,
+    },
+    Figure {
         name: "grouping",
         about: "who depends on whom and who belongs together, beside methods of others",
         measure: lab::grouping::measure,

@@ -5,6 +5,8 @@
 
 #[path = "plan/centre.rs"]
 mod centre;
+#[path = "plan/ladder.rs"]
+pub mod ladder;
 #[path = "plan/ours.rs"]
 mod ours;
 #[path = "plan/peers.rs"]

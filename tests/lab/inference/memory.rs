@@ -7,7 +7,7 @@ use crate::figure::Failure;
 /// # Errors
 ///
 /// If the kernel does not say.
-pub(super) fn resident() -> Result<f64, Failure> {
+pub(crate) fn resident() -> Result<f64, Failure> {
     let status = procfs::process::Process::myself()?.status()?;
     let resident = status.vmrss.ok_or("the kernel does not say what memory is resident")?;
     Ok(resident as f64 * 1024.0)
@@ -18,7 +18,7 @@ pub(super) fn resident() -> Result<f64, Failure> {
 /// # Errors
 ///
 /// If the kernel does not say.
-pub(super) fn highest() -> Result<f64, Failure> {
+pub(crate) fn highest() -> Result<f64, Failure> {
     let status = procfs::process::Process::myself()?.status()?;
     let highest = status.vmhwm.ok_or("the kernel does not say what memory was resident")?;
     Ok(highest as f64 * 1024.0)
