@@ -75,8 +75,11 @@ fn left_alone(
     let known = model.situation.findings.machines.keys();
     let all: BTreeSet<&VmId> = known.chain(model.situation.inventory.machines.keys()).collect();
     let reasons = all.into_iter().filter(|vm| !touched.contains(*vm)).map(|vm| {
-        let reason = waiting.get(vm).cloned();
-        (vm.clone(), reason.unwrap_or_else(|| explain::left_alone(model, vm)))
+        let reason = match waiting.get(vm) {
+            Some(waits) => explain::also_kept(model, vm, waits),
+            None => explain::left_alone(model, vm),
+        };
+        (vm.clone(), reason)
     });
     reasons.collect()
 }

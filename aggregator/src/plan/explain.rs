@@ -4,6 +4,7 @@
 use common::id::{AppName, VmId};
 
 use super::{Effect, Evidence, Goal, draft::Draft, model::Model, shrinks::told};
+use crate::inference::{Opportunity, Standing};
 
 #[expect(clippy::cast_precision_loss, reason = "figures are shown to three digits")]
 fn float(amount: u64) -> f64 {
@@ -163,4 +164,15 @@ pub(super) fn left_alone(model: &Model<'_>, vm: &VmId) -> String {
         }
         Err(reason) => reason,
     }
+}
+
+/// Why a machine is left alone of which a draft speaks that must wait: what keeps it from being emptied is
+/// said too, where one looks for that.
+pub(super) fn also_kept(model: &Model<'_>, vm: &VmId, waits: &str) -> String {
+    let could_give_up = |standing: &&Standing| {
+        standing.opportunities.iter().any(|found| matches!(found, Opportunity::MixDown { .. }))
+    };
+    let kept = model.standing(vm).filter(could_give_up);
+    let kept = kept.and_then(|standing| model.emptiable(vm, standing).err());
+    kept.map_or_else(|| waits.to_owned(), |kept| format!("it is not emptied: {kept}; {waits}"))
 }

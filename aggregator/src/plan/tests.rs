@@ -529,6 +529,16 @@ fn a_machine_on_which_something_else_works_is_not_retired() {
     computing.guest("report-1").apps.push(busy.clone());
     let told = reason(&moves_only(), &computing, "report-1");
     assert!(told.contains("not of the mix use 0.04 cores"), "{told}");
+    // It is said too where the machine could do with less, but that is worth too little.
+    let mut dear = around();
+    dear.policy.gain_per_disruption = 1e9;
+    let told = reason(&dear, &computing, "report-1");
+    assert!(told.contains("not of the mix use 0.04 cores"), "{told}");
+    assert!(told.contains("are needed"), "{told}");
+
+    let mut housekeeping = moves_only();
+    housekeeping.policy.housekeeping_cpu_share = 1.0;
+    one(&housekeeping, &computing);
 
     let mut talking = demonstration();
     talking.guest("report-1").apps.push(App { cpu: 0, ..busy.clone() });
