@@ -36,6 +36,8 @@ const SIZES: [usize; 4] = [100, 1_000, 10_000, 100_000];
 const APPLICATIONS: usize = 5;
 /// Edges for each machine.
 const EDGES: usize = 20;
+/// The first of the applications' ports; at 65,535 they begin anew.
+const FIRST_PORT: u16 = 1_024;
 /// Length of an hour.
 const HOUR_MS: u64 = 3_600_000;
 /// Bytes of a MiB.
@@ -106,7 +108,7 @@ fn rows_of(machines: usize, took: &Took) -> Vec<Row> {
 ///
 /// If the kernel does not say what memory is resident.
 pub fn of_size(machines: usize) -> Result<Took, Failure> {
-    let fleet = Fleet::of(Shape::plain(machines, APPLICATIONS, EDGES));
+    let fleet = free(Fleet::of(Shape::plain(machines, APPLICATIONS, EDGES)));
     let (catalogue, inventory) = (fleet.catalogue(), fleet.inventory());
     let findings = findings(&fleet);
     let policy = Policy::default();
@@ -129,6 +131,21 @@ pub fn of_size(machines: usize) -> Result<Took, Failure> {
     let needs = findings.machines.values().map(|standing| standing.needs.len());
     let best_fit = best_fit(&situation);
     Ok(Took { applications: needs.sum(), seconds, resident, planned, best_fit })
+}
+
+/// A fleet in which room alone says what may go where: no two applications have the same port, as the
+/// fleets of other figures do, and the one that watches a machine does not go along.
+fn free(mut fleet: Fleet) -> Fleet {
+    fleet.links.retain(|link| !link.is_infrastructure);
+    let mut port = FIRST_PORT;
+    for machine in &mut fleet.machines {
+        machine.applications.truncate(APPLICATIONS);
+        for application in &mut machine.applications {
+            application.port = port;
+            port = port.checked_add(1).unwrap_or(FIRST_PORT);
+        }
+    }
+    fleet
 }
 
 /// What the same problem costs best-fit decreasing; `None` if that finds no place for something.
