@@ -418,7 +418,7 @@ async fn a_probe_measures_a_machine_that_finds_stand_ins_for_whom_it_calls() {
     };
     until("the machine to serve", async || {
         let health = ProbeOrder { targets: vec![target(8080, "/health", 1.0)], ..order(0, &[]) };
-        lab.hypervisor.probe(&trial, &health).await.unwrap()[0].successes == 1
+        lab.hypervisor.probe(&trial, &health).await.unwrap()[0].successes > 0
     })
     .await;
 

@@ -44,11 +44,17 @@ pub(super) fn graph(story: &Story, findings: &Findings, names: &BTreeMap<VmId, S
         .iter()
         .map(|(key, edge)| {
             let rate = edge.connections;
+            // Where next to nothing was seen, next to everything is possible.
+            let upper = if rate.upper < f64::MAX {
+                format!("to {:.2}", rate.upper)
+            } else {
+                "and more".to_owned()
+            };
             [
                 format!("{} -> {}", party(&key.client), party(&key.server)),
                 format!("port {}", key.port),
                 format!("{:.2}/s", rate.per_second),
-                format!("(95 %: {:.2} to {:.2})", rate.lower, rate.upper),
+                format!("(95 %: {:.2} {upper})", rate.lower),
                 if edge.both_ends { "seen from both ends" } else { "seen from one end" }.to_owned(),
             ]
         })
