@@ -210,10 +210,11 @@ impl<'a> Merger<'a> {
             server: self.server(viewer, by_server, server),
             port: server.port(),
         };
+        let is_counted = self.name_by_count(&mut key, both, (client, server));
+        // Of a row in nobody's hands only its count may say that it is.
         if self.is_the_agents(&key, server) {
             return;
         }
-        let is_counted = self.name_by_count(&mut key, both, (client, server));
         let mut told = tallies(by_client, by_server);
         // What was counted already is not counted by its rows again.
         told.retain(|(outcome, tally)| {

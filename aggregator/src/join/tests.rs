@@ -427,6 +427,17 @@ fn an_agents_own_count_is_no_business_either() {
 }
 
 #[test]
+fn a_row_in_nobodys_hands_that_only_an_agent_counted_is_no_business_either() {
+    let mut fleet = counting();
+    fleet.links = vec![link("a", "", "b", 8080, Kind::Short(5.0))];
+    let out = (Outbound, "10.0.0.1", "10.0.0.2", 8080);
+    fleet.guest("a").counts = Some(vec![flow(out, "sinter-agent", (5, 20))]);
+    fleet.guest("b").counts = None;
+    let joined = only(&fleet);
+    assert!(joined.edges.is_empty(), "{:?}", joined.edges.keys());
+}
+
+#[test]
 fn what_an_agent_counted_before_it_was_first_heard_is_in_no_window() {
     let first = counting().joined(2).remove(0);
     let calls = traffic(&first, machine("a", "web"), machine("b", "api"), 8080);
