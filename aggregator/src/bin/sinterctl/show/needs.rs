@@ -26,14 +26,16 @@ fn measured(printer: &Printer, need: &v1::Need) -> [String; 7] {
         need.cpu_shared_out.map_or_else(String::new, |v1::Bounded { lower, upper, .. }| {
             format!(", shared out, {} to {}", cpu(Some(lower)), cpu(Some(upper)))
         });
-    let cut = need.cpu_told_millicores.map_or_else(String::new, |told| {
-        format!(", by the hypervisor; {} as told", cpu(Some(told)))
-    });
+    let mean = cpu(Some(need.cpu_mean_millicores));
+    let told = need.cpu_told_millicores.map(|told| cpu(Some(told)));
+    // What is cut by less than a digit is shown as one figure.
+    let told = told.filter(|told| *told != mean);
+    let cut = told.map_or_else(String::new, |told| format!(", by the hypervisor; {told} as told"));
     [
         safe(&need.application),
         printer.claim(need.in_mix),
         healthy,
-        cpu(Some(need.cpu_mean_millicores)) + &shared_out + &cut,
+        mean + &shared_out + &cut,
         cpu(Some(need.cpu_peak_millicores)),
         bytes(Some(need.memory_peak_bytes)),
         if ports.is_empty() { "-".to_owned() } else { ports.join(" ") },
