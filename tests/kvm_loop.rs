@@ -5,7 +5,7 @@
 //!
 //! It takes a folder of vmlab scripts and tells its story as `dev` does:
 //! `SINTER_VMLAB=/path/to/vmlab VMLAB_STATE=/var/cache/vmlab cargo test -p sinter-lab --test kvm_loop
-//! -- --nocapture`
+//! -- --ignored --nocapture`
 
 mod real;
 
@@ -71,6 +71,7 @@ struct Scene {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "it takes ten minutes of both cores; .ci/run runs it by itself"]
 async fn a_unit_moves_between_real_machines_and_the_way_back_leaves_all_as_it_was() {
     if let Some(lacking) = lacking() {
         let test = "a_unit_moves_between_real_machines_and_the_way_back_leaves_all_as_it_was";

@@ -33,23 +33,83 @@ impl LibvirtHypervisor {
     }
 }
 
-/// Addresses of the machines in a trial's network. A clone that nobody tells of has its source's.
+/// Addresses of the machines in a trial's network. A clone that nobody tells of has its source's, and
+/// one that has them has them in the source's net: libvirt tells of its lease in the net of who gave it.
 /// The one that is asked comes first: the prober's own is one beside it.
 fn inhabitants(inventory: &Inventory, network: &NetworkId, order: &ProbeOrder) -> Vec<IpNet> {
     let is_in =
         |machine: &&Machine| machine.nics.iter().any(|nic| nic.network.as_ref() == Some(network));
-    let mut addresses = Vec::new();
+    let mut addresses: Vec<IpNet> = Vec::new();
     for machine in inventory.machines.values().filter(is_in) {
         let source = machine.cloned_from.as_ref().and_then(|id| inventory.machines.get(id));
         for nic in machine.nics.iter().filter(|nic| nic.network.as_ref() == Some(network)) {
             let of_source = source.into_iter().flat_map(|source| &source.nics);
             let same = of_source.filter(|other| other.mac == nic.mac);
-            addresses.extend(nic.addresses.iter().chain(same.flat_map(|nic| &nic.addresses)));
+            for net in same.flat_map(|nic| &nic.addresses).chain(&nic.addresses) {
+                if addresses.iter().all(|known| known.addr() != net.addr()) {
+                    addresses.push(*net);
+                }
+            }
         }
     }
     let is_asked =
         |net: &IpNet| order.targets.iter().any(|target| target.address.ip() == net.addr());
     addresses.sort_by_key(|net| !is_asked(net));
-    addresses.dedup();
     addresses.into_iter().filter(|net| net.addr().is_ipv4()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use common::{clock::Timestamp, id::VmId};
+
+    use super::*;
+    use crate::hypervisor::{Allocation, Nic, Power, ProbeKind, ProbeTarget};
+
+    fn machine(id: &VmId, address: &str, network: &str, cloned_from: Option<VmId>) -> Machine {
+        Machine {
+            id: id.clone(),
+            name: id.to_string(),
+            host: "host-1".parse().unwrap(),
+            power: Power::On,
+            allocation: Allocation::default(),
+            nics: vec![Nic {
+                mac: "52:54:00:63:00:01".to_owned(),
+                network: Some(network.parse().unwrap()),
+                kind: "bridge".to_owned(),
+                addresses: vec![address.parse().unwrap()],
+                up: true,
+            }],
+            volumes: Vec::new(),
+            cloned_from,
+            plan: None,
+            labels: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn a_clone_is_in_the_net_of_its_source_whatever_its_lease_is_told_with() {
+        let (source, clone): (VmId, VmId) = ("vm-1".parse().unwrap(), "vm-2".parse().unwrap());
+        let trial: NetworkId = "t-1".parse().unwrap();
+        let machines = [
+            (source.clone(), machine(&source, "10.98.6.11/24", "production", None)),
+            (clone.clone(), machine(&clone, "10.98.6.11/30", "t-1", Some(source))),
+        ];
+        let inventory = Inventory {
+            taken_at: Timestamp::from_millis(0),
+            hosts: BTreeMap::new(),
+            machines: machines.into(),
+        };
+        let target = ProbeTarget {
+            address: "10.98.6.11:80".parse().unwrap(),
+            kind: ProbeKind::TcpConnect,
+            rate_per_second: 1.0,
+        };
+        let order = ProbeOrder { targets: vec![target], ..ProbeOrder::default() };
+
+        let found = inhabitants(&inventory, &trial, &order);
+
+        assert_eq!(found, ["10.98.6.11/24".parse::<IpNet>().unwrap()]);
+    }
 }
