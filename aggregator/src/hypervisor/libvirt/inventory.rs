@@ -39,8 +39,8 @@ struct Ground {
     volumes: BTreeMap<String, RpcVolume>,
     /// Kind of each network: how it leads on, or `isolated`.
     kinds: BTreeMap<String, String>,
-    /// Addresses that networks gave away, by MAC.
-    leases: BTreeMap<String, Vec<IpNet>>,
+    /// Addresses that each network gave away, by MAC: a clone on trial has its source's MAC in another.
+    leases: BTreeMap<(String, String), Vec<IpNet>>,
     /// Figures of machines that run.
     stats: BTreeMap<String, DomainStats>,
     /// The host's own addresses and MACs in its networks.
@@ -155,7 +155,8 @@ impl Site {
             match self.client.leases(&network).await {
                 Ok(leases) => {
                     for lease in leases {
-                        let given = ground.leases.entry(lease.mac.to_lowercase()).or_default();
+                        let place = (network.name.clone(), lease.mac.to_lowercase());
+                        let given = ground.leases.entry(place).or_default();
                         given.extend(address(&lease.address, lease.prefix));
                     }
                 }
@@ -227,14 +228,17 @@ impl Site {
 
     async fn nics(&self, domain: &Domain, told: &Element, ground: &Ground) -> Vec<Nic> {
         let links = description::links(told);
-        let is_leased = |link: &Link| ground.leases.contains_key(&link.mac);
+        let leased = |link: &Link| {
+            let place = (link.network.clone()?, link.mac.clone());
+            ground.leases.get(&place).filter(|leased| !leased.is_empty())
+        };
+        let is_leased = |link: &Link| leased(link).is_some();
         let must_ask =
             domain.is_active() && description::has_agent(told) && !links.iter().all(is_leased);
         let told = if must_ask { self.agent_addresses(domain).await } else { Vec::new() };
         let addresses = |link: &Link| {
-            let leased = ground.leases.get(&link.mac).cloned().unwrap_or_default();
-            if !leased.is_empty() {
-                return leased;
+            if let Some(leased) = leased(link) {
+                return leased.clone();
             }
             let own = told.iter().find(|one| {
                 one.mac.as_ref().is_some_and(|mac| mac.eq_ignore_ascii_case(&link.mac))
