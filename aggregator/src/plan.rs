@@ -37,6 +37,7 @@ use common::{
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    costs::cost,
     limits::{Limits, Progress},
     situation::{Restraint, Situation, may_begin},
     supposed::{Addition, BadSupposition, Supposition, assumed, plan_supposed},

@@ -5,10 +5,10 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use crate::vmlab::Vmlab;
+use crate::vmlab::{self, Vmlab};
 
 /// Of its own, so that another lab on the same host is not touched.
 const NAMESPACE: &str = "sinter-kvm";
@@ -25,14 +25,8 @@ pub struct Lab {
 }
 
 /// Until something is so.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
-    }
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    vmlab::until(what, PATIENCE, look)
 }
 
 impl Lab {

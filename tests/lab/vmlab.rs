@@ -6,6 +6,7 @@ use std::{
     env, io,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 /// One laboratory of the host, told from others by its namespace and network.
@@ -118,4 +119,19 @@ fn said(output: io::Result<Output>) -> io::Result<String> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+/// What is seen once it is there.
+///
+/// # Panics
+///
+/// If that takes longer than `patience`.
+pub fn until<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(begun.elapsed() < patience, "waited in vain for {what}");
+    }
 }

@@ -14,10 +14,10 @@ pub mod story;
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use lab::vmlab::Vmlab;
+use lab::vmlab::{self, Vmlab};
 use tempfile::TempDir;
 
 /// Of its own, so that another lab on the same host is not touched.
@@ -47,14 +47,8 @@ pub const FAULT: &str = "/var/lib/report.fault";
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Until something is so.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
-    }
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    vmlab::until(what, PATIENCE, look)
 }
 
 /// What agents are told so that they find and trust the aggregator.

@@ -83,11 +83,12 @@ const fn as_float(count: usize) -> f64 {
     count as f64
 }
 
+/// A rate in whole bytes, to be told.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "a rate is none below zero, and a float to u64 saturates"
 )]
-fn bytes(amount: f64) -> Bytes {
+pub(super) fn bytes(amount: f64) -> Bytes {
     Bytes(amount.round() as u64)
 }

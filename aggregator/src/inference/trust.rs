@@ -11,7 +11,8 @@ use common::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Claim, Context, links,
+    Claim, Context,
+    links::{self, bytes},
     measured::{Measured, mean_cpu, weighted},
     predicates::{no, yes},
     witness::{Account, Blame, Witnesses},
@@ -275,15 +276,6 @@ fn peers(
 #[expect(clippy::cast_precision_loss, reason = "three digits are compared")]
 fn as_float(amount: u64) -> f64 {
     amount as f64
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a rate is none below zero, and a float to u64 saturates"
-)]
-fn bytes(amount: f64) -> Bytes {
-    Bytes(amount.round() as u64)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Cost of a running machine. What is not known is not counted: no plan changes it.
-pub(super) fn cost(policy: &Policy, allocation: &Allocation) -> f64 {
+pub fn cost(policy: &Policy, allocation: &Allocation) -> f64 {
     policy.cost_per_machine + given(policy, allocation)
 }
 

@@ -10,11 +10,10 @@ use std::{
 };
 
 use aggregator::{
-    hypervisor::Allocation,
     inference::{
         Claim, Demand, Edge, EdgeKey, Findings, Need, Opportunity, Profile, Rate, Standing,
     },
-    plan::{Limits, Planned, Restraint, Situation, plan_within, problem},
+    plan::{Limits, Planned, Restraint, Situation, cost, plan_within, problem},
     policy::{Policy, Scope},
 };
 use algorithms::packing::construct::{Heuristic, construct};
@@ -156,12 +155,6 @@ fn best_fit(situation: &Situation<'_>) -> Option<f64> {
     let gone: BTreeSet<_> = (0..packing.bins()).filter(is_gone).map(|bin| &machines[bin]).collect();
     let kept = situation.inventory.machines.iter().filter(|(vm, _)| !gone.contains(vm));
     Some(kept.map(|(_, machine)| cost(situation.policy, &machine.allocation)).sum())
-}
-
-fn cost(policy: &Policy, given: &Allocation) -> f64 {
-    let cores = given.cpu.unwrap_or_default().0 as f64 / 1_000.0;
-    let gib = given.memory.unwrap_or_default().0 as f64 / (1024.0 * MIB);
-    policy.cost_per_machine + cores * policy.cost_per_core + gib * policy.cost_per_gib
 }
 
 /// What would be found of a fleet that was watched for days and lets everything go.

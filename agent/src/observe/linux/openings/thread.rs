@@ -36,11 +36,11 @@ pub(super) fn whose(network: &Network, births: &Births, thread: u32) -> Thread {
     match network.thread(thread) {
         Found::Others => Thread::Others,
         Found::Ours { process, name } => {
-            let origin = births.origin(process, |above| network.lives(above));
+            let origin = births.origin(process, lives);
             let kin = origin.and_then(|origin| network.told(origin)).and_then(|(_, kin)| kin);
             Thread::Ours { process, name, kin }
         }
-        Found::Gone => match births.origin(thread, |above| network.lives(above)) {
+        Found::Gone => match births.origin(thread, lives) {
             Some(origin) => network.told(origin).map_or(Thread::Others, |(process, kin)| {
                 Thread::Ours { process, name: String::new(), kin }
             }),
@@ -48,6 +48,15 @@ pub(super) fn whose(network: &Network, births: &Births, thread: u32) -> Thread {
             None => Thread::Others,
         },
     }
+}
+
+/// The network namespace of a thread; `None` if the thread is gone.
+fn namespace(thread: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{thread}/ns/net")).ok()
+}
+
+fn lives(thread: u32) -> bool {
+    namespace(thread).is_some()
 }
 
 /// What the kernel shows of a thread.
@@ -64,10 +73,6 @@ impl Network {
         Ok(Self { own, is_first })
     }
 
-    fn lives(&self, thread: u32) -> bool {
-        !matches!(self.thread(thread), Found::Gone)
-    }
-
     /// The process of an origin and its kin; `None` if it is of another namespace.
     fn told(&self, origin: Origin) -> Option<(u32, Option<Kin>)> {
         let above = match self.thread(origin.thread) {
@@ -82,9 +87,7 @@ impl Network {
     }
 
     fn thread(&self, number: u32) -> Found {
-        let Ok(network) = fs::read_link(format!("/proc/{number}/ns/net")) else {
-            return Found::Gone;
-        };
+        let Some(network) = namespace(number) else { return Found::Gone };
         if network != self.own {
             return Found::Others;
         }
